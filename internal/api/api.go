@@ -1,0 +1,145 @@
+// Package api is what client and daemon say to each other: requests and
+// answers of the HTTP API on the daemon's socket, as plain values.
+package api
+
+import (
+	"time"
+
+	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// Version is the API's version, the first path element of every endpoint.
+const Version = "v1"
+
+// Error is the body of every answer that is not a success.
+type Error struct {
+	Message string       `json:"message"`
+	Kind    runtime.Kind `json:"kind"`
+}
+
+// DaemonInfo answers GET /v1/info.
+type DaemonInfo struct {
+	Version     string             `json:"version"`
+	PID         int                `json:"pid"`
+	Started     time.Time          `json:"started"`
+	Owner       string             `json:"owner"`
+	StateDir    string             `json:"stateDir"`
+	Engine      runtime.EngineInfo `json:"engine"`
+	EngineError string             `json:"engineError,omitempty"` // set while the engine is down
+}
+
+// UpRequest is the body of PUT /v1/stacks/{stack} and of POST
+// /v1/stacks/{stack}/plan, which only plans it.
+type UpRequest struct {
+	Stack            *stack.Stack      `json:"stack"`
+	Contents         map[string][]byte `json:"contents,omitempty"` // of runtime.File, by name; kept out of the state file
+	Services         []string          `json:"services,omitempty"` // empty: all
+	NoDeps           bool              `json:"noDeps,omitempty"`
+	NoStart          bool              `json:"noStart,omitempty"`
+	ForceRecreate    bool              `json:"forceRecreate,omitempty"`
+	RecreateDeps     bool              `json:"recreateDeps,omitempty"`
+	NoRecreate       bool              `json:"noRecreate,omitempty"`
+	RenewAnonVolumes bool              `json:"renewAnonVolumes,omitempty"`
+	RemoveOrphans    bool              `json:"removeOrphans,omitempty"`
+	Scale            map[string]int    `json:"scale,omitempty"`
+	Timeout          *time.Duration    `json:"timeout,omitempty"`
+	Adopt            bool              `json:"adopt,omitempty"`
+}
+
+// DownRequest is the body of POST /v1/stacks/{stack}/down.
+type DownRequest struct {
+	reconcile.Down
+}
+
+// ActionRequest is the body of POST /v1/stacks/{stack}/actions: start, stop,
+// restart, kill, pause, unpause, remove, or scale. Services and Slots select;
+// both empty means all.
+type ActionRequest struct {
+	Op            string         `json:"op"`
+	Services      []string       `json:"services,omitempty"`
+	NoDeps        bool           `json:"noDeps,omitempty"`
+	Signal        string         `json:"signal,omitempty"`
+	Timeout       *time.Duration `json:"timeout,omitempty"`
+	Stop          bool           `json:"stop,omitempty"`    // remove: stop it first
+	Volumes       bool           `json:"volumes,omitempty"` // remove: anonymous volumes too
+	Scale         map[string]int `json:"scale,omitempty"`
+	RemoveOrphans bool           `json:"removeOrphans,omitempty"` // kill
+}
+
+// Accepted answers every request that edits desired state: follow the stack
+// from Turn on to see it carried out.
+type Accepted struct {
+	Stack    string   `json:"stack"`
+	Turn     uint64   `json:"turn"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// OneOffRequest is the body of POST /v1/stacks/{stack}/oneoffs. The stack must
+// be known to the daemon or come along. The daemon creates the container; the
+// client attaches to it and asks for its start.
+type OneOffRequest struct {
+	Up     UpRequest        `json:"up"`     // declares the service and starts its dependencies, without the service itself
+	OneOff reconcile.OneOff `json:"oneOff"` // Number and Name are chosen by the daemon when empty
+}
+
+// OneOffCreated answers it once the container exists.
+type OneOffCreated struct {
+	Name      string `json:"name"`
+	Container string `json:"container"` // ID
+}
+
+// Summary is one line of GET /v1/stacks.
+type Summary struct {
+	Name        string   `json:"name"`
+	Status      string   `json:"status"` // "running(3), exited(1)"
+	ConfigFiles []string `json:"configFiles"`
+	WorkingDir  string   `json:"workingDir"`
+	Lost        bool     `json:"lost,omitempty"`
+}
+
+// Status answers GET /v1/stacks/{stack}: what is desired, what is there, and
+// what the loop makes of the difference.
+type Status struct {
+	Desired  *reconcile.Desired `json:"desired"`
+	Plan     *reconcile.Plan    `json:"plan"`
+	Replicas []Replica          `json:"replicas"`
+	InFlight []reconcile.Step   `json:"inFlight,omitempty"`
+}
+
+// Replica is what the loop knows of one replica.
+type Replica struct {
+	Service   string            `json:"service"`
+	Slot      int               `json:"slot"`
+	Container runtime.Container `json:"container"`
+	Ready     bool              `json:"ready"`
+	Restarts  int               `json:"restarts"` // by the engine and by Berth
+	Reason    string            `json:"reason,omitempty"`
+}
+
+// EventType says what an [Event] tells.
+type EventType string
+
+// The types of event on GET /v1/stacks/{stack}/follow, an NDJSON stream.
+const (
+	EventStep    EventType = "step"    // a step began, succeeded or failed
+	EventHold    EventType = "hold"    // a hold appeared or its reason changed
+	EventSettled EventType = "settled" // last: what was waited for is reached, or can't be
+)
+
+// Event is one line of the stream. follow?turn=N&until=settled|ready ends with
+// an EventSettled; without until it goes on.
+type Event struct {
+	Time   time.Time       `json:"time"`
+	Type   EventType       `json:"type"`
+	Stack  string          `json:"stack"`
+	Phase  string          `json:"phase,omitempty"` // of a step: "begin", "done", "failed"
+	Step   *reconcile.Step `json:"step,omitempty"`
+	Hold   *reconcile.Hold `json:"hold,omitempty"`
+	Dur    time.Duration   `json:"dur,omitempty"`    // of a step, when it ended
+	Err    string          `json:"err,omitempty"`    // of a failed step, or why it could not be reached
+	Status string          `json:"status,omitempty"` // of a long step's progress: "Downloading"
+	Failed []string        `json:"failed,omitempty"` // EventSettled: each failing hold as "object: reason"
+	Gone   bool            `json:"gone,omitempty"`
+}

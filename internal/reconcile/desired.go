@@ -1,0 +1,133 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// Want is what a service's replicas are to be.
+type Want string
+
+// What can be wanted of a service. Absent replicas have no container, but the
+// service stays part of the stack.
+const (
+	WantRunning Want = "running"
+	WantStopped Want = "stopped"
+	WantPaused  Want = "paused"
+	WantCreated Want = "created"
+	WantAbsent  Want = "absent"
+)
+
+// Desired is what one stack is to be: the edited sum of all commands. It is
+// stored, so it holds no secret content.
+type Desired struct {
+	Stack    *stack.Stack            `json:"stack"`
+	Owner    string                  `json:"owner"`   // of this installation
+	Version  string                  `json:"version"` // of the program, for labels
+	Services map[string]ServiceState `json:"services"`
+	// Down is set while the stack is being taken down; it is forgotten once
+	// nothing of it is left.
+	Down *Down `json:"down,omitempty"`
+	// RemoveOrphans: containers of this stack that no service explains are removed.
+	RemoveOrphans bool `json:"removeOrphans,omitempty"`
+	// Requests are one-time operations, each satisfied at most once.
+	Requests []Request `json:"requests,omitempty"`
+	OneOffs  []OneOff  `json:"oneOffs,omitempty"`
+	// Adopt lets the stack take over containers, networks and volumes that
+	// carry its name but were made by Docker Compose or another installation.
+	Adopt bool `json:"adopt,omitempty"`
+	// Lost is set for a stack rebuilt from labels after its file was lost:
+	// nothing of it is removed or replaced until it is declared again.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// ServiceState is what commands have made of one service of the file.
+type ServiceState struct {
+	Want  Want           `json:"want"`
+	Scale *int           `json:"scale,omitempty"`   // by hand; nil: as the file says
+	Grace *time.Duration `json:"timeout,omitempty"` // -t of the last command; nil: the service's own
+	// Renew: replacements get fresh anonymous volumes.
+	RenewVolumes bool `json:"renewVolumes,omitempty"`
+	// KeepRevision: a changed spec does not replace existing containers (--no-recreate).
+	KeepRevision bool `json:"keepRevision,omitempty"`
+}
+
+// Down says how a stack is taken down.
+type Down struct {
+	Volumes       bool           `json:"volumes,omitempty"`
+	RemoveOrphans bool           `json:"removeOrphans,omitempty"`
+	Grace         *time.Duration `json:"timeout,omitempty"`
+	// Services limits it to these; empty: all, with networks and the stack itself.
+	Services []string `json:"services,omitempty"`
+}
+
+// Request is a one-time operation on one container. It is satisfied, and
+// forgotten, as soon as the container is gone or is no longer in the run that
+// was seen when the request was made; so a crash between the two never does it twice.
+type Request struct {
+	Op        runtime.Op     `json:"op"` // start, restart, kill, or remove (which means recreate)
+	Container string         `json:"container"`
+	Started   time.Time      `json:"started,omitzero"`  // Container.Started when it was made
+	Finished  time.Time      `json:"finished,omitzero"` // Container.Finished when it was made
+	Signal    string         `json:"signal,omitempty"`
+	Grace     *time.Duration `json:"timeout,omitempty"`
+	Cause     string         `json:"cause"`
+}
+
+// OneOff is a container made by run, outside the service's replicas.
+type OneOff struct {
+	Service    string       `json:"service"`
+	Number     int          `json:"number"`
+	Name       string       `json:"name"`
+	Spec       runtime.Spec `json:"spec"`
+	Start      bool         `json:"start,omitempty"`      // false: the client attaches first
+	AutoRemove bool         `json:"autoRemove,omitempty"` // once it has exited
+	Remove     bool         `json:"remove,omitempty"`
+}
+
+// Replicas returns how many replicas of svc are wanted.
+func (d *Desired) Replicas(svc *stack.Service) int {
+	if st, ok := d.Services[svc.Name]; ok && st.Scale != nil {
+		return *st.Scale
+	}
+	return svc.Replicas
+}
+
+// Observed is what an engine holds of one stack.
+type Observed struct {
+	Containers []runtime.Container        `json:"containers"` // all with the stack's label, sorted by name
+	Networks   map[string]runtime.Network `json:"networks"`   // by name: those the stack names or owns
+	Volumes    map[string]runtime.Volume  `json:"volumes"`
+	Images     map[string]ImageState      `json:"images"` // by reference: those the stack names
+}
+
+// ImageState is what is known of an image reference.
+type ImageState struct {
+	ID       string   `json:"id,omitempty"` // empty: not on the engine
+	Volumes  []string `json:"volumes,omitempty"`
+	HasCheck bool     `json:"hasCheck,omitempty"`
+}
+
+// Memory is what the loop remembers between turns: facts that the engine does
+// not tell. Restarts is stored; the rest may be lost without harm.
+type Memory struct {
+	// Restarts are the times Berth restarted a replica by its restart policy.
+	Restarts map[Key][]time.Time `json:"restarts,omitempty"`
+	// Failures are the steps that failed last, by what they act on.
+	Failures map[Key]Failure `json:"-"`
+	// InFlight are the steps being carried out, by what they act on.
+	InFlight map[Key]Step `json:"-"`
+}
+
+// Failure is the memory of a failed step: it holds its target back.
+type Failure struct {
+	Op    Op
+	Kind  runtime.Kind
+	Err   string
+	Count int
+	At    time.Time // of the last one
+	// Revision that failed: a new one is tried at once.
+	Revision string
+}

@@ -1,0 +1,176 @@
+// Package reconcile holds the loop's three parts for one stack: observe what
+// the engine has, plan the difference to what is desired, execute the plan.
+//
+// [Decide] is a pure function of desired, observed, memory and now. A plan never
+// waits: for each target it holds at most one step that is legal now, or a hold
+// that says what it waits for, and one wake time. [Executor] is the only code of
+// Berth that changes containers, networks and volumes.
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// Key names what a step or hold is about: a replica ("web/2"), a one-off
+// ("web/run-1"), a container no service explains ("container/<name>"), or an
+// object of the stack ("network/<name>", "volume/<name>", "image/<ref>"). At most
+// one step for a key is in flight.
+type Key string
+
+// Op is what a step does: an operation of the lifecycle table, or one of the
+// operations on a stack's other objects.
+type Op string
+
+// The operations of steps.
+const (
+	OpCreate       = Op(runtime.OpCreate)
+	OpStart        = Op(runtime.OpStart)
+	OpStop         = Op(runtime.OpStop)
+	OpKill         = Op(runtime.OpKill)
+	OpRestart      = Op(runtime.OpRestart)
+	OpPause        = Op(runtime.OpPause)
+	OpUnpause      = Op(runtime.OpUnpause)
+	OpUpdate       = Op(runtime.OpUpdate)
+	OpRemove       = Op(runtime.OpRemove)
+	OpRename    Op = "rename"
+	OpPull      Op = "pull"
+	OpBuild     Op = "build"
+	OpNetCreate Op = "create network"
+	OpNetRemove Op = "remove network"
+	OpVolCreate Op = "create volume"
+	OpVolRemove Op = "remove volume"
+)
+
+// Step is one engine call, legal now.
+type Step struct {
+	Op        Op     `json:"op"`
+	Key       Key    `json:"key"`
+	Service   string `json:"service,omitempty"`
+	Slot      int    `json:"slot,omitempty"`
+	Name      string `json:"name"`                // of the container, network, volume or image
+	Container string `json:"container,omitempty"` // ID, when there is one
+	Node      string `json:"node,omitempty"`      // the virtual node the replica is on
+	Cause     string `json:"cause"`               // why, in words that name the keys that differ
+	Revision  string `json:"revision,omitempty"`
+
+	// What the operation needs; never printed.
+	Spec    *runtime.Spec         `json:"-"` // create
+	Labels  map[string]string     `json:"-"` // create
+	NewName string                `json:"newName,omitempty"`
+	Limits  runtime.Limits        `json:"-"` // update
+	Restart runtime.RestartPolicy `json:"-"` // update
+	Signal  string                `json:"signal,omitempty"`
+	Grace   time.Duration         `json:"grace,omitempty"`
+	Volumes bool                  `json:"volumes,omitempty"` // remove: anonymous volumes too
+	Force   bool                  `json:"force,omitempty"`
+	Network *runtime.NetworkSpec  `json:"-"`
+	Volume  *runtime.VolumeSpec   `json:"-"`
+	Build   *runtime.Build        `json:"-"`
+	Urgent  bool                  `json:"urgent,omitempty"` // passes a queue of ordinary starts: something crashed
+}
+
+// String is the plan's text form of a step: "start web/2 shop-web-2  (cause)".
+func (s Step) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-14s %-12s %s", s.Op, s.Key, s.Name)
+	if s.NewName != "" {
+		fmt.Fprintf(&b, " -> %s", s.NewName)
+	}
+	if s.Node != "" {
+		fmt.Fprintf(&b, " on %s", s.Node)
+	}
+	if s.Cause != "" {
+		fmt.Fprintf(&b, "  (%s)", s.Cause)
+	}
+	return strings.TrimRight(b.String(), " ")
+}
+
+// HoldKind says what a hold means for whoever waits for the stack.
+type HoldKind string
+
+// The kinds of hold.
+const (
+	// HoldWaiting: it will go on by itself once what it waits for has happened.
+	HoldWaiting HoldKind = "waiting"
+	// HoldFailing: something failed. It is tried again at Until, or never when
+	// that is zero; a command that waits for the stack ends with this reason.
+	HoldFailing HoldKind = "failing"
+	// HoldIdle: nothing more is to be done now, and here is why, such as a job
+	// that has ended or a restart that is due later. Nobody waits for it.
+	HoldIdle HoldKind = "idle"
+)
+
+// Hold is a reason not to act now.
+type Hold struct {
+	Kind    HoldKind  `json:"kind"`
+	Key     Key       `json:"key"`
+	Service string    `json:"service,omitempty"`
+	Slot    int       `json:"slot,omitempty"`
+	Name    string    `json:"name,omitempty"`
+	Reason  string    `json:"reason"`
+	Until   time.Time `json:"until,omitzero"` // when to look again; zero: when something changes
+}
+
+func (h Hold) String() string {
+	return fmt.Sprintf("%-14s %-12s %s  (%s)", "hold", h.Key, h.Name, h.Reason)
+}
+
+// Plan is what is to be done now for one stack, and what is not, and why.
+type Plan struct {
+	Stack    string    `json:"stack"`
+	Steps    []Step    `json:"steps"`
+	Holds    []Hold    `json:"holds"`
+	Orphans  []string  `json:"orphans,omitempty"`  // names of containers that no service explains
+	Warnings []string  `json:"warnings,omitempty"` // such as a volume that differs from the file
+	Wake     time.Time `json:"wake,omitzero"`      // when to plan again; zero: when something changes
+	// Satisfied are the indexes of Desired.Requests that are done with.
+	Satisfied []int `json:"-"`
+	// Gone: the stack was to go down and nothing of it is left.
+	Gone bool `json:"gone,omitempty"`
+}
+
+// Empty reports whether nothing is to be done.
+func (p *Plan) Empty() bool { return len(p.Steps) == 0 }
+
+// Settled reports whether nothing more will change by itself: no step, and no
+// hold that waits.
+func (p *Plan) Settled() bool {
+	if len(p.Steps) > 0 {
+		return false
+	}
+	for i := range p.Holds {
+		if p.Holds[i].Kind == HoldWaiting {
+			return false
+		}
+	}
+	return true
+}
+
+// String prints the plan, one line a step or hold, with its cause: the golden
+// of the unit tests, the output of plan, and the debug log.
+func (p *Plan) String() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		b.WriteString(s.String())
+		b.WriteByte('\n')
+	}
+	for _, h := range p.Holds {
+		b.WriteString(h.String())
+		b.WriteByte('\n')
+	}
+	for _, o := range p.Orphans {
+		fmt.Fprintf(&b, "%-14s %s\n", "orphan", o)
+	}
+	return b.String()
+}
+
+// ReplicaKey is the key of a replica.
+func ReplicaKey(service string, slot int) Key { return Key(fmt.Sprintf("%s/%d", service, slot)) }
+
+// Dependency conditions and services come from the stack package.
+type service = stack.Service

@@ -1,0 +1,138 @@
+// Package stack turns a Compose file into a [Stack]: everything one Compose
+// project declares, resolved, as plain values that the planner understands.
+//
+// It is the only importer of compose-go. Every key of the Compose
+// specification is classified in it as carried out, handed to a later part, or
+// refused; a key that is not carried out yields a [Warning] with file and line.
+package stack
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/berth-dev/berth/runtime"
+)
+
+// Stack is one Compose project, resolved. Lists are sorted by name, so that
+// two loads of one file are equal.
+type Stack struct {
+	Name        string    `json:"name"`
+	WorkingDir  string    `json:"workingDir"`
+	ConfigFiles []string  `json:"configFiles"`
+	EnvFiles    []string  `json:"envFiles,omitempty"`
+	Profiles    []string  `json:"profiles,omitempty"`
+	Services    []Service `json:"services"`           // of the active profiles
+	Inactive    []string  `json:"inactive,omitempty"` // services of other profiles: not orphans
+	Networks    []Network `json:"networks,omitempty"`
+	Volumes     []Volume  `json:"volumes,omitempty"`
+}
+
+// Service returns the service of that name, or nil.
+func (s *Stack) Service(name string) *Service {
+	for i := range s.Services {
+		if s.Services[i].Name == name {
+			return &s.Services[i]
+		}
+	}
+	return nil
+}
+
+// Network returns the network of that key, or nil.
+func (s *Stack) Network(key string) *Network {
+	for i := range s.Networks {
+		if s.Networks[i].Key == key {
+			return &s.Networks[i]
+		}
+	}
+	return nil
+}
+
+// Service is a template of identical replicas.
+//
+// Spec is what all replicas share. References to other services stand in it as
+// "service:<name>" (NetworkMode, PidMode, IpcMode, VolumesFrom; Links as
+// "service:<name>:<alias>") and are resolved to containers when a replica is
+// created. The templates {{.Task.Slot}}, {{.Service.Name}} and
+// {{.Node.Hostname}} stand unexpanded in Env, Hostname and Mounts.
+type Service struct {
+	Name          string         `json:"name"`
+	Spec          runtime.Spec   `json:"spec"`
+	Build         *runtime.Build `json:"build,omitempty"`
+	PullPolicy    string         `json:"pullPolicy,omitempty"` // always, never, missing (default), build, daily, weekly, every_<duration>
+	ContainerName string         `json:"containerName,omitempty"`
+	Replicas      int            `json:"replicas"`
+	DependsOn     []Dependency   `json:"dependsOn,omitempty"`
+	Restart       *RestartPolicy `json:"restartPolicy,omitempty"` // deploy.restart_policy; nil: the engine's in Spec
+	Develop       bool           `json:"-"`
+	// Revision is the hash of everything that only a new container can change,
+	// the contents of its configs and secrets and the revisions of its networks
+	// included. Limits, the engine's restart policy, replicas and dependencies
+	// are not part of it: they change in place.
+	Revision string `json:"revision"`
+}
+
+// Condition is what a dependency must have reached.
+type Condition string
+
+// The conditions of depends_on.
+const (
+	Started   Condition = "service_started"
+	Healthy   Condition = "service_healthy"
+	Completed Condition = "service_completed_successfully"
+)
+
+// Dependency makes a service wait for another.
+type Dependency struct {
+	Service   string    `json:"service"`
+	Condition Condition `json:"condition"`
+	Required  bool      `json:"required"`          // false: a missing or failed one only warns
+	Restart   bool      `json:"restart,omitempty"` // restart with it
+}
+
+// RestartPolicy is deploy.restart_policy, carried out by Berth.
+type RestartPolicy struct {
+	Condition   string        `json:"condition"` // "any", "on-failure" or "none"
+	Delay       time.Duration `json:"delay"`
+	MaxAttempts int           `json:"maxAttempts,omitempty"` // 0: no limit
+	Window      time.Duration `json:"window,omitempty"`      // restarts older than this do not count; 0: all count
+}
+
+// Network is a network of the stack.
+type Network struct {
+	Key      string              `json:"key"`
+	External bool                `json:"external,omitempty"` // must exist; never created or removed
+	Spec     runtime.NetworkSpec `json:"spec"`               // without identity labels
+	Revision string              `json:"revision,omitempty"`
+}
+
+// Volume is a named volume of the stack.
+type Volume struct {
+	Key      string             `json:"key"`
+	External bool               `json:"external,omitempty"`
+	Spec     runtime.VolumeSpec `json:"spec"`
+	Revision string             `json:"revision,omitempty"`
+}
+
+// Position is a place in a Compose file; Line is 1-based, 0 when unknown.
+type Position struct {
+	File string `json:"file"`
+	Line int    `json:"line,omitempty"`
+}
+
+func (p Position) String() string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
+}
+
+// Warning says that a key of the file is not carried out, and where it stands.
+type Warning struct {
+	Position
+	Path    string `json:"path"` // "services.web.deploy.placement"
+	Message string `json:"message"`
+}
+
+func (w Warning) String() string {
+	return fmt.Sprintf("%s: %s: %s", w.Position, w.Path, w.Message)
+}
