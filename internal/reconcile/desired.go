@@ -52,14 +52,22 @@ type ServiceState struct {
 	RenewVolumes bool `json:"renewVolumes,omitempty"`
 	// KeepRevision: a changed spec does not replace existing containers (--no-recreate).
 	KeepRevision bool `json:"keepRevision,omitempty"`
+	// ImageID pins the image that the service's reference meant when it was last
+	// declared: a tag that moves later replaces nothing by itself. Empty: not known yet.
+	ImageID string `json:"imageId,omitempty"`
+	// ChangedFrom and Changed say which keys of the spec the last declaration
+	// changed, and from which revision, for the cause of a replacement.
+	ChangedFrom string   `json:"changedFrom,omitempty"`
+	Changed     []string `json:"changed,omitempty"`
 }
 
 // Down says how a stack is taken down.
 type Down struct {
-	Volumes       bool           `json:"volumes,omitempty"`
+	Volumes       bool           `json:"volumes,omitempty"` // named volumes of the stack and anonymous ones too
 	RemoveOrphans bool           `json:"removeOrphans,omitempty"`
 	Grace         *time.Duration `json:"timeout,omitempty"`
-	// Services limits it to these; empty: all, with networks and the stack itself.
+	// Services limits it to these, which become absent; empty: all, with networks
+	// and the stack itself. A stack's Desired.Down is always of the second kind.
 	Services []string `json:"services,omitempty"`
 }
 
@@ -82,6 +90,7 @@ type OneOff struct {
 	Number     int          `json:"number"`
 	Name       string       `json:"name"`
 	Spec       runtime.Spec `json:"spec"`
+	Container  string       `json:"container,omitempty"`  // its ID, once it was created
 	Start      bool         `json:"start,omitempty"`      // false: the client attaches first
 	AutoRemove bool         `json:"autoRemove,omitempty"` // once it has exited
 	Remove     bool         `json:"remove,omitempty"`
@@ -101,6 +110,9 @@ type Observed struct {
 	Networks   map[string]runtime.Network `json:"networks"`   // by name: those the stack names or owns
 	Volumes    map[string]runtime.Volume  `json:"volumes"`
 	Images     map[string]ImageState      `json:"images"` // by reference: those the stack names
+	// Unknown are the IDs of containers about which the engine does not answer:
+	// their records may be old, so nothing is done to them.
+	Unknown map[string]string `json:"unknown,omitempty"`
 }
 
 // ImageState is what is known of an image reference.
@@ -108,26 +120,4 @@ type ImageState struct {
 	ID       string   `json:"id,omitempty"` // empty: not on the engine
 	Volumes  []string `json:"volumes,omitempty"`
 	HasCheck bool     `json:"hasCheck,omitempty"`
-}
-
-// Memory is what the loop remembers between turns: facts that the engine does
-// not tell. Restarts is stored; the rest may be lost without harm.
-type Memory struct {
-	// Restarts are the times Berth restarted a replica by its restart policy.
-	Restarts map[Key][]time.Time `json:"restarts,omitempty"`
-	// Failures are the steps that failed last, by what they act on.
-	Failures map[Key]Failure `json:"-"`
-	// InFlight are the steps being carried out, by what they act on.
-	InFlight map[Key]Step `json:"-"`
-}
-
-// Failure is the memory of a failed step: it holds its target back.
-type Failure struct {
-	Op    Op
-	Kind  runtime.Kind
-	Err   string
-	Count int
-	At    time.Time // of the last one
-	// Revision that failed: a new one is tried at once.
-	Revision string
 }

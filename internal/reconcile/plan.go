@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -72,6 +71,9 @@ type Step struct {
 	Volume  *runtime.VolumeSpec   `json:"-"`
 	Build   *runtime.Build        `json:"-"`
 	Urgent  bool                  `json:"urgent,omitempty"` // passes a queue of ordinary starts: something crashed
+	// Policy marks a start that deploy.restart_policy asked for: it counts
+	// against max_attempts.
+	Policy bool `json:"policy,omitempty"`
 }
 
 // String is the plan's text form of a step: "start web/2 shop-web-2  (cause)".
@@ -130,6 +132,8 @@ type Plan struct {
 	Wake     time.Time `json:"wake,omitzero"`      // when to plan again; zero: when something changes
 	// Satisfied are the indexes of Desired.Requests that are done with.
 	Satisfied []int `json:"-"`
+	// DoneOneOffs are the indexes of Desired.OneOffs that are done with.
+	DoneOneOffs []int `json:"-"`
 	// Gone: the stack was to go down and nothing of it is left.
 	Gone bool `json:"gone,omitempty"`
 }
@@ -171,6 +175,3 @@ func (p *Plan) String() string {
 
 // ReplicaKey is the key of a replica.
 func ReplicaKey(service string, slot int) Key { return Key(fmt.Sprintf("%s/%d", service, slot)) }
-
-// Dependency conditions and services come from the stack package.
-type service = stack.Service

@@ -1,0 +1,103 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// dependenciesMet reports whether every dependency of a service has reached its
+// condition; if not, it holds the replica with the reason.
+func (v *view) dependenciesMet(svc *stack.Service, slot int, name string) bool {
+	for _, dep := range svc.DependsOn {
+		kind, why := v.dependency(dep)
+		if why == "" || (!dep.Required && kind == HoldFailing) {
+			continue
+		}
+		h := Hold{Kind: kind, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: name, Reason: why}
+		v.hold(h)
+		v.moves(svc.Name, h)
+		return false
+	}
+	return true
+}
+
+// dependency says why a dependency has not reached its condition yet; empty
+// when it has.
+func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
+	svc := v.d.Stack.Service(dep.Service)
+	want := v.want(dep.Service)
+	switch {
+	case svc == nil || want == WantAbsent:
+		return "", "" // not part of what runs (another profile, --no-deps)
+	case want == WantStopped || want == WantCreated:
+		return HoldFailing, fmt.Sprintf("dependency %s is stopped; start it first", dep.Service)
+	}
+	if h, moving := v.moving[dep.Service]; moving {
+		if h.Kind == HoldFailing {
+			return HoldFailing, fmt.Sprintf("dependency %s: %s", dep.Service, h.Reason)
+		}
+		return HoldWaiting, fmt.Sprintf("waits for %s: %s %s", dep.Service, h.Name, h.Reason)
+	}
+	for slot := 1; slot <= v.d.Replicas(svc); slot++ {
+		cur, _ := v.split(svc, v.replicas[dep.Service][slot])
+		if kind, why := reached(dep, cur); why != "" {
+			return kind, why
+		}
+	}
+	return "", ""
+}
+
+// reached says why one container has not reached the condition of a dependency.
+func reached(dep stack.Dependency, c *member) (HoldKind, string) {
+	if c == nil || c.Started.IsZero() && !c.State.Alive() {
+		return HoldWaiting, fmt.Sprintf("waits for %s to start", dep.Service)
+	}
+	switch dep.Condition {
+	case stack.Completed:
+		return reachedEnd(c)
+	case stack.Healthy:
+		return reachedHealth(c)
+	default:
+		return "", ""
+	}
+}
+
+func reachedEnd(c *member) (HoldKind, string) {
+	switch {
+	case c.State.Alive():
+		return HoldWaiting, fmt.Sprintf("waits for %s to complete", c.Name)
+	case c.ExitCode != 0:
+		return HoldFailing, fmt.Sprintf("dependency %s didn't complete successfully: exit %d", c.Name, c.ExitCode)
+	default:
+		return "", ""
+	}
+}
+
+func reachedHealth(c *member) (HoldKind, string) {
+	switch {
+	case !c.State.Alive():
+		return HoldFailing, fmt.Sprintf("dependency %s exited (%d) before it was healthy", c.Name, c.ExitCode)
+	case c.Health == runtime.HealthHealthy && c.State == runtime.Running:
+		return "", ""
+	case c.Health == runtime.HealthNone:
+		return HoldFailing, fmt.Sprintf("dependency %s has no healthcheck; give it one or use condition: service_started", c.Name)
+	case c.Health == runtime.HealthUnhealthy:
+		return HoldFailing, strings.TrimSuffix(fmt.Sprintf("dependency %s is unhealthy: %s", c.Name, lastLine(c.HealthOutput)), ": ")
+	default:
+		return HoldWaiting, fmt.Sprintf("waits for %s to be healthy", c.Name)
+	}
+}
+
+// lastLine is the last line of a check's output that says something, cut to
+// what fits one line.
+func lastLine(out string) string {
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	s := strings.TrimSpace(lines[len(lines)-1])
+	if r := []rune(s); len(r) > 120 {
+		s = string(r[:120]) + "…"
+	}
+	return s
+}
