@@ -13,11 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/berth-dev/berth/internal/client"
-	"github.com/berth-dev/berth/internal/stack"
 )
 
 // Env is the process's surroundings, handed in by main and by tests.
@@ -29,6 +30,8 @@ type Env struct {
 	Out        io.Writer
 	Err        io.Writer
 	Version    string
+	// Signals delivers interrupts and terminations until stop is called; nil: those of the process.
+	Signals func() (signals <-chan os.Signal, stop func())
 
 	// Engine opens the engine's adapter; called at most once, by the commands that need it.
 	Engine func(ctx context.Context) (Engine, error)
@@ -46,26 +49,14 @@ type ServeOptions struct {
 	LogLevel  string
 }
 
-// globals are the flags every command takes, as Compose has them.
-type globals struct {
-	files       []string
-	project     string
-	profiles    []string
-	envFiles    []string
-	projectDir  string
-	progress    string // auto, tty, plain, json, quiet
-	ansi        string // auto, never, always
-	dryRun      bool
-	parallel    int
-	compat      bool
-	allResource bool
-}
-
 // app is what a command has at hand.
 type app struct {
 	env    *Env
 	global globals
 	engine Engine
+	// dial connects to the daemon, starting one when none answers; find returns nil when none runs.
+	dial func(ctx context.Context) (daemon, error)
+	find func(ctx context.Context) (daemon, error)
 }
 
 // ExitError ends the program with a code of its own; without Err nothing more is printed.
@@ -85,37 +76,36 @@ func (e *ExitError) Unwrap() error { return e.Err }
 
 // Run executes the command line and returns the exit code.
 func Run(ctx context.Context, env *Env) int {
-	a := &app{env: env}
+	a := &app{env: env, dial: dialer(env.Daemon), find: dialer(env.FindDaemon)}
+	return a.run(ctx)
+}
+
+func (a *app) run(ctx context.Context) int {
 	root := newRoot(a)
-	root.SetArgs(env.Args)
+	root.SetArgs(a.env.Args)
 	err := root.ExecuteContext(ctx)
+	if a.engine != nil {
+		_ = a.engine.Close() // the process ends: nothing could be done about it
+	}
 	if err == nil {
 		return 0
 	}
+	code := 1
 	var exit *ExitError
 	if errors.As(err, &exit) {
-		if exit.Err != nil {
-			fmt.Fprintln(env.Err, "berth:", exit.Err)
-		}
-		return exit.Code
+		code, err = exit.Code, exit.Err
 	}
-	fmt.Fprintln(env.Err, "berth:", err)
-	return 1
+	if err != nil {
+		a.complain(err)
+	}
+	return code
 }
 
-// load reads the project the global flags name. services are those named on
-// the command line: their profiles become active.
-func (a *app) load(ctx context.Context, services ...string) (*stack.Loaded, error) {
-	return stack.Load(ctx, stack.LoadOptions{
-		WorkingDir:  a.env.WorkingDir,
-		ProjectDir:  a.global.projectDir,
-		Files:       a.global.files,
-		ProjectName: a.global.project,
-		Profiles:    a.global.profiles,
-		EnvFiles:    a.global.envFiles,
-		Environ:     a.env.Environ,
-		Services:    services,
-	})
+// complain prints an error, one line each of those it joins.
+func (a *app) complain(err error) {
+	for _, line := range strings.Split(strings.TrimRight(err.Error(), "\n"), "\n") {
+		_, _ = fmt.Fprintln(a.env.Err, "berth:", line)
+	}
 }
 
 // openEngine opens the engine once.
@@ -134,25 +124,39 @@ func (a *app) openEngine(ctx context.Context) (Engine, error) {
 // newRoot builds the command tree.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "berth",
-		Short:         "Run a whole Compose file on one Docker engine, and keep it so",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       a.env.Version,
+		Use:                "berth [-f FILE...] [options] COMMAND [ARGS...]",
+		Short:              "Run a whole Compose file on one Docker engine, and keep it so",
+		SilenceUsage:       true,
+		SilenceErrors:      true,
+		Version:            a.env.Version,
+		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: false},
+		DisableSuggestions: true, // Args names them, on one line
+		Args:               cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.global.complete(cmd, a.env) },
 	}
 	root.SetIn(a.env.In)
 	root.SetOut(a.env.Out)
 	root.SetErr(a.env.Err)
-	f := root.PersistentFlags()
-	f.StringArrayVarP(&a.global.files, "file", "f", nil, "Compose configuration files")
-	f.StringVarP(&a.global.project, "project-name", "p", "", "Project name")
-	f.StringArrayVar(&a.global.profiles, "profile", nil, "Specify a profile to enable")
-	f.StringArrayVar(&a.global.envFiles, "env-file", nil, "Specify an alternate environment file")
-	f.StringVar(&a.global.projectDir, "project-directory", "", "Specify an alternate working directory (default: the path of the first Compose file)")
-	f.StringVar(&a.global.progress, "progress", "auto", "Set type of progress output (auto, tty, plain, json, quiet)")
-	f.StringVar(&a.global.ansi, "ansi", "auto", "Control when to print ANSI control characters (never|always|auto)")
-	f.BoolVar(&a.global.dryRun, "dry-run", false, "Execute command in dry run mode")
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%s: %w; see %s --help", strings.TrimPrefix(cmd.CommandPath(), "berth "), err, cmd.CommandPath())
+	})
+	a.global.register(root.PersistentFlags())
 	root.AddCommand(lifecycleCommands(a)...)
 	root.AddCommand(readCommands(a)...)
 	return root
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := "see berth --help"
+	if similar := root.SuggestionsFor(name); len(similar) > 0 {
+		hint = "did you mean " + strings.Join(similar, " or ") + "?"
+	}
+	return fmt.Errorf("unknown command %q; %s", name, hint)
 }

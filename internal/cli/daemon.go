@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/client"
+	"github.com/berth-dev/berth/internal/reconcile"
+)
+
+// daemon is what the commands that edit desired state ask of the daemon.
+type daemon interface {
+	Info(ctx context.Context) (api.DaemonInfo, error)
+	Up(ctx context.Context, req *api.UpRequest) (api.Accepted, error)
+	Plan(ctx context.Context, req *api.UpRequest) (*reconcile.Plan, error)
+	Down(ctx context.Context, stack string, req api.DownRequest) (api.Accepted, error)
+	Act(ctx context.Context, stack string, req api.ActionRequest) (api.Accepted, error)
+	Status(ctx context.Context, stack string) (*api.Status, error)
+	Follow(ctx context.Context, stack string, opts client.FollowOptions, fn func(api.Event) error) error
+	oneOffer
+}
+
+// oneOffer makes, starts and removes the containers of run.
+type oneOffer interface {
+	CreateOneOff(ctx context.Context, stack string, req *api.OneOffRequest) (api.OneOffCreated, error)
+	StartOneOff(ctx context.Context, stack, name string) error
+	RemoveOneOff(ctx context.Context, stack, name string, timeout *time.Duration) error
+}
+
+var _ daemon = (*client.Client)(nil)
+
+// dialer hides the client's type, so that tests need no socket.
+func dialer(connect func(context.Context) (*client.Client, error)) func(context.Context) (daemon, error) {
+	return func(ctx context.Context) (daemon, error) {
+		c, err := connect(ctx)
+		if c == nil || err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+}
