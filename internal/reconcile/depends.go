@@ -32,8 +32,8 @@ func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 	switch {
 	case svc == nil || want == WantAbsent:
 		return "", "" // not part of what runs (another profile, --no-deps)
-	case want == WantStopped || want == WantCreated:
-		return HoldFailing, fmt.Sprintf("dependency %s is stopped; start it first", dep.Service)
+	case want != WantRunning:
+		return HoldFailing, fmt.Sprintf("dependency %s is to be %s; start it first", dep.Service, want)
 	}
 	if h, moving := v.moving[dep.Service]; moving {
 		if h.Kind == HoldFailing {

@@ -25,7 +25,7 @@ func (v *view) replica(svc *stack.Service, slot int, cs []*member, want Want) {
 	cur, olds := v.split(svc, cs)
 	switch {
 	case cur == nil && len(olds) == 0:
-		v.create(svc, slot, nil, "", v.absenceCause(svc, slot))
+		v.create(svc, slot, nil, v.absenceCause(svc, slot))
 	case cur == nil:
 		v.replace(svc, slot, olds[0], want)
 	case len(olds) > 0:
@@ -155,25 +155,27 @@ func (v *view) namespaceOwner(service string) *member {
 
 // create makes a replica's container, as soon as all that it needs is there.
 // old is the container it replaces, if any.
-func (v *view) create(svc *stack.Service, slot int, old *member, suffix, cause string) {
+func (v *view) create(svc *stack.Service, slot int, old *member, cause string) {
 	key := ReplicaKey(svc.Name, slot)
 	name := v.containerName(svc, slot)
 	h := Hold{Kind: HoldWaiting, Key: key, Service: svc.Name, Slot: slot, Name: name}
-	if why, kind := v.blocked(svc); why != "" {
+	why, kind := v.blocked(svc)
+	if why == "" {
+		why, kind = v.nameTaken(name)
+	}
+	var spec *runtime.Spec
+	if why == "" {
+		spec, why = v.render(svc, slot, old)
+		kind = HoldWaiting
+	}
+	if why != "" {
 		h.Kind, h.Reason = kind, why
 		v.hold(h)
 		v.moves(svc.Name, h)
 		return
 	}
-	spec, why := v.render(svc, slot, old)
-	if why != "" {
-		h.Reason = why
-		v.hold(h)
-		v.moves(svc.Name, h)
-		return
-	}
 	s := Step{
-		Op: OpCreate, Key: key, Service: svc.Name, Slot: slot, Name: name + suffix, Cause: cause,
+		Op: OpCreate, Key: key, Service: svc.Name, Slot: slot, Cause: cause,
 		Revision: svc.Revision, Spec: spec, Labels: v.identity(svc, slot).Labels(),
 	}
 	s.Name = v.freeName(s, name)
@@ -181,6 +183,15 @@ func (v *view) create(svc *stack.Service, slot int, old *member, suffix, cause s
 	if !v.step(s) {
 		v.moves(svc.Name, v.plan.Holds[len(v.plan.Holds)-1])
 	}
+}
+
+// nameTaken says when a container that is not ours holds a replica's name.
+func (v *view) nameTaken(name string) (string, HoldKind) {
+	c := v.byName[name]
+	if c == nil || !slices.Contains(v.strangers, c) {
+		return "", ""
+	}
+	return "the name is held by a container that this Berth did not create; remove or rename it, or run up --adopt", HoldFailing
 }
 
 // freeName returns the replica's own name, or, while another container holds
@@ -219,7 +230,7 @@ func (v *view) replace(svc *stack.Service, slot int, old *member, want Want) {
 		v.step(v.stopStep(svc, slot, old, "network "+net+" changed"))
 		return
 	}
-	v.create(svc, slot, old, "", cause)
+	v.create(svc, slot, old, cause)
 }
 
 // overlap carries a replacement on: the old container stops, the new one
