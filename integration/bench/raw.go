@@ -1,0 +1,148 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+	"golang.org/x/sync/errgroup"
+)
+
+// rawEngine is the floor: the Engine API with nothing in between.
+type rawEngine struct{ api *client.Client }
+
+func openRaw(ctx context.Context) (*rawEngine, error) {
+	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, err
+	}
+	_, err = api.Ping(ctx)
+	return &rawEngine{api: api}, err
+}
+
+// importImage makes an image that holds one static program.
+func (r *rawEngine) importImage(ctx context.Context, program, ref string) error {
+	data, err := os.ReadFile(program) // #nosec G304 -- built a moment ago
+	if err != nil {
+		return err
+	}
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := w.WriteHeader(&tar.Header{Name: "sleeper", Mode: 0o755, Size: int64(len(data))}); err != nil {
+		return err
+	}
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	res, err := r.api.ImageImport(ctx, image.ImportSource{Source: &buf, SourceName: "-"}, ref, image.ImportOptions{Changes: []string{`CMD ["/sleeper"]`}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Close() }()
+	_, err = io.Copy(io.Discard, res)
+	return err
+}
+
+// group is a set of containers on one network, as the floor makes them.
+type group struct {
+	raw     *rawEngine
+	prefix  string
+	image   string
+	network string
+	ids     []string
+}
+
+func (r *rawEngine) group(ctx context.Context, prefix, img string) (*group, error) {
+	_, err := r.api.NetworkCreate(ctx, prefix+"_default", network.CreateOptions{Driver: "bridge"})
+	return &group{raw: r, prefix: prefix, image: img, network: prefix + "_default"}, err
+}
+
+// grow creates n more containers, each started as soon as it exists.
+func (g *group) grow(ctx context.Context, n, parallel int) error {
+	first := len(g.ids)
+	g.ids = append(g.ids, make([]string, n)...)
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(parallel)
+	for i := first; i < first+n; i++ {
+		eg.Go(func() error {
+			var err error
+			if g.ids[i], err = g.create(ctx, i); err != nil {
+				return err
+			}
+			return g.raw.api.ContainerStart(ctx, g.ids[i], container.StartOptions{})
+		})
+	}
+	return eg.Wait()
+}
+
+func (g *group) create(ctx context.Context, i int) (string, error) {
+	res, err := g.raw.api.ContainerCreate(ctx,
+		&container.Config{Image: g.image, Labels: map[string]string{"berth-bench": g.prefix}},
+		&container.HostConfig{NetworkMode: container.NetworkMode(g.network)},
+		&network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{g.network: {Aliases: []string{"web"}}}},
+		nil, fmt.Sprintf("%s-%d", g.prefix, i+1))
+	return res.ID, err
+}
+
+// layers creates all containers and starts them layer after layer.
+func (g *group) layers(ctx context.Context, depth, width, parallel int) error {
+	g.ids = make([]string, depth*width)
+	if err := each(ctx, len(g.ids), parallel, func(ctx context.Context, i int) (err error) {
+		g.ids[i], err = g.create(ctx, i)
+		return err
+	}); err != nil {
+		return err
+	}
+	for layer := range depth {
+		if err := each(ctx, width, parallel, func(ctx context.Context, i int) error {
+			return g.raw.api.ContainerStart(ctx, g.ids[layer*width+i], container.StartOptions{})
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove force-removes all containers and the network.
+func (g *group) remove(ctx context.Context, parallel int) error {
+	err := each(ctx, len(g.ids), parallel, func(ctx context.Context, i int) error {
+		if g.ids[i] == "" {
+			return nil
+		}
+		return g.raw.api.ContainerRemove(ctx, g.ids[i], container.RemoveOptions{Force: true})
+	})
+	return errors.Join(err, g.raw.api.NetworkRemove(ctx, g.network))
+}
+
+func each(ctx context.Context, n, parallel int, fn func(context.Context, int) error) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(parallel)
+	for i := range n {
+		eg.Go(func() error { return fn(ctx, i) })
+	}
+	return eg.Wait()
+}
+
+func (r *rawEngine) close(ctx context.Context, img string) error {
+	_, err := r.api.ImageRemove(ctx, img, image.RemoveOptions{})
+	return errors.Join(err, r.api.Close())
+}
+
+// timed measures fn.
+func timed(fn func() error) (time.Duration, error) {
+	begin := time.Now()
+	err := fn()
+	return time.Since(begin), err
+}
