@@ -195,6 +195,7 @@ func TestPlansConverge(t *testing.T) {
 func (w *world) settle(t *rapid.T, oneStep bool) {
 	for turn := 0; ; turn++ {
 		w.now = w.now.Add(time.Second)
+		w.endJobs()
 		p := Decide(&w.d, &w.o, &w.m, w.now)
 		if p.Empty() {
 			if !p.Settled() && w.d.Down == nil {
@@ -219,11 +220,30 @@ func (w *world) settle(t *rapid.T, oneStep bool) {
 	}
 }
 
-// checkWants compares what is left with what was wanted.
+// endJobs has the jobs that run exit with 0.
+func (w *world) endJobs() {
+	jobs := Jobs(w.d.Stack)
+	for i := range w.o.Containers {
+		c := &w.o.Containers[i]
+		if id, err := runtime.ParseIdentity(c.Labels); err == nil && jobs[id.Service] && c.State == runtime.Running {
+			c.State, c.Finished = runtime.Exited, w.now
+		}
+	}
+}
+
+// checkWants compares what is left with what was wanted. A service that waits
+// for a dependency somebody stopped is left as it was.
 func (w *world) checkWants(t *rapid.T) {
+	held := map[string]bool{}
+	for _, h := range Decide(&w.d, &w.o, &w.m, w.now).Holds {
+		held[h.Service] = held[h.Service] || h.Kind == HoldFailing
+	}
 	for i := range w.d.Stack.Services {
 		s := &w.d.Stack.Services[i]
 		want := w.d.Services[s.Name].Want
+		if held[s.Name] {
+			continue
+		}
 		slots := map[int]int{}
 		for _, c := range w.o.Containers {
 			id, _ := runtime.ParseIdentity(c.Labels)

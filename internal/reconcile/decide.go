@@ -298,7 +298,7 @@ func (v *view) takeAway(key Key, c *member, grace time.Duration, cause string, v
 // on its way down too has stopped.
 func (v *view) waitsForDependents(svc string, key Key, slot int) bool {
 	for _, dep := range v.dependents[svc] {
-		if v.d.Down == nil && (v.want(dep) == WantRunning || v.want(dep) == WantPaused) {
+		if want := v.want(dep); v.d.Down == nil && want != WantStopped && want != WantAbsent {
 			continue // it stays: nothing to wait for
 		}
 		for _, s := range sortedKeys(v.replicas[dep]) {

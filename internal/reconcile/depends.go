@@ -30,8 +30,8 @@ func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 	svc := v.d.Stack.Service(dep.Service)
 	want := v.want(dep.Service)
 	switch {
-	case svc == nil || want == WantAbsent:
-		return "", "" // not part of what runs (another profile, --no-deps)
+	case svc == nil || want == WantAbsent || v.d.Replicas(svc) == 0:
+		return "", "" // not part of what runs (another profile, --no-deps, scaled to none)
 	case want != WantRunning:
 		return HoldFailing, fmt.Sprintf("dependency %s is to be %s; start it first", dep.Service, want)
 	}
