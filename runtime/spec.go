@@ -8,8 +8,8 @@ import "time"
 type Spec struct {
 	Image      string            `json:"image"`
 	Platform   string            `json:"platform,omitempty"`   // os/arch[/variant]
-	Entrypoint []string          `json:"entrypoint,omitempty"` // nil: the image's; empty, not nil: cleared
-	Command    []string          `json:"command,omitempty"`    // nil: the image's
+	Entrypoint []string          `json:"entrypoint,omitzero"`  // nil: the image's; empty, not nil: cleared
+	Command    []string          `json:"command,omitzero"`     // nil: the image's
 	Env        []string          `json:"env,omitempty"`        // KEY=value; KEY alone unsets the image's
 	WorkingDir string            `json:"workingDir,omitempty"`
 	User       string            `json:"user,omitempty"`

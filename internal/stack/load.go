@@ -3,22 +3,39 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
+// ErrNoFile is returned by [Load] when no Compose file was named and none was
+// found in the working directory or above it.
+var ErrNoFile = errors.New("no compose.yaml found here or in a parent directory; name a file with -f")
+
 // LoadOptions says which files are read and how, as Compose's global flags do.
 type LoadOptions struct {
-	WorkingDir  string   // where relative paths and compose.yaml are looked for; empty: the current directory
-	ProjectDir  string   // --project-directory; empty: the first file's
-	Files       []string // -f; empty: compose.yaml and its override, searched upwards; "-" is standard input
-	ProjectName string   // -p; empty: COMPOSE_PROJECT_NAME, name:, or the directory's name
-	Profiles    []string // --profile, added to COMPOSE_PROFILES; "*" activates all
-	EnvFiles    []string // --env-file; empty: .env
-	Environ     []string // KEY=value; the process's environment, handed in
+	WorkingDir  string    // where relative paths and compose.yaml are looked for; empty: the current directory
+	ProjectDir  string    // --project-directory; empty: the first file's
+	Files       []string  // -f; empty: COMPOSE_FILE, or compose.yaml and its override, searched upwards; "-" is Stdin
+	Stdin       io.Reader // read for "-"; nil: the process's standard input
+	ProjectName string    // -p; empty: COMPOSE_PROJECT_NAME, name:, or the directory's name
+	Profiles    []string  // --profile; empty: COMPOSE_PROFILES; "*" activates all
+	EnvFiles    []string  // --env-file; empty: COMPOSE_ENV_FILES, or .env
+	Environ     []string  // KEY=value; the process's environment, handed in
 	// Services whose profile is activated because they were named on the command line.
 	Services []string
-	// NoInterpolate, NoNormalize, NoConsistency serve config only.
+	// AllResources keeps networks, volumes, secrets and configs that no active
+	// service uses (--all-resources).
+	AllResources bool
+	// NoInterpolate, NoNormalize, NoConsistency and NoResolvePath serve config
+	// only. With NoInterpolate the result has a model to print and no Stack.
 	NoInterpolate bool
 	NoNormalize   bool
 	NoConsistency bool
@@ -31,9 +48,288 @@ type Loaded struct {
 	Contents map[string][]byte // of configs and secrets written into containers, by runtime.File.Name
 	Warnings []Warning         // sorted by position, each once
 	Project  *types.Project    // for config, which prints it again
+
+	model   map[string]any // the merged files, for config --no-interpolate
+	loading *loading       // what was read, for config's lists
 }
 
-// Load reads, merges, interpolates and checks the Compose files.
+// Load reads, merges, interpolates and checks the Compose files. It opens
+// regular files only, and none above [maxComposeFile]; an error names the file
+// and line where that is known. No secret's value stands in an error or a warning.
 func Load(ctx context.Context, opts LoadOptions) (*Loaded, error) {
-	return nil, errors.New("unfinished")
+	l, err := newLoading(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.readSources(ctx); err != nil {
+		return nil, err
+	}
+	name, err := l.projectName()
+	if err != nil {
+		return nil, err
+	}
+	model, options, err := l.loadModel(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	out := &Loaded{loading: l}
+	if opts.NoInterpolate {
+		out.model = model
+		out.Warnings = l.sortedWarnings()
+		return out, nil
+	}
+	l.warnUnsupported(model)
+	if out.Project, err = l.bind(model, options); err != nil {
+		return nil, err
+	}
+	t := newTranslator(l, out.Project)
+	if out.Stack, err = t.stack(); err != nil {
+		return nil, err
+	}
+	if !opts.AllResources {
+		out.Project = out.Project.WithoutUnnecessaryResources()
+	}
+	out.Contents, out.Warnings = t.contents, l.sortedWarnings()
+	return out, nil
+}
+
+// loading is one call of Load.
+type loading struct {
+	opts     LoadOptions
+	cwd      string // absolute
+	dir      string // the project directory, absolute
+	env      types.Mapping
+	files    []string // absolute, or "-"
+	envFiles []string // absolute
+	sources  []*source
+	byPath   map[string]*source
+	warnings map[Warning]bool
+	unset    map[string]bool // variables without a value and without a default
+}
+
+func newLoading(opts LoadOptions) (*loading, error) {
+	l := &loading{opts: opts, env: types.Mapping{}, byPath: map[string]*source{}, warnings: map[Warning]bool{}, unset: map[string]bool{}}
+	for _, kv := range opts.Environ {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			l.env[k] = v
+		}
+	}
+	l.cwd = opts.WorkingDir
+	if !filepath.IsAbs(l.cwd) {
+		wd, err := os.Getwd()
+		if err != nil {
+			return nil, fmt.Errorf("find the current directory: %w", err)
+		}
+		l.cwd = filepath.Join(wd, l.cwd)
+	}
+	l.env["PWD"] = l.cwd
+	if err := l.readEnvironment(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// abs makes a path absolute against the working directory.
+func (l *loading) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(l.cwd, path)
+}
+
+// show is a path as messages name it: relative where it is below the working directory.
+func (l *loading) show(path string) string {
+	if path == stdinName {
+		return "stdin"
+	}
+	if rel, err := filepath.Rel(l.cwd, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// projectName finds the name as Compose does: flag, environment, name:, directory.
+func (l *loading) projectName() (string, error) {
+	if n := l.opts.ProjectName; n != "" {
+		return n, checkProjectName(n, "-p")
+	}
+	if n := l.env["COMPOSE_PROJECT_NAME"]; n != "" {
+		return n, checkProjectName(n, "COMPOSE_PROJECT_NAME")
+	}
+	if name, pos, ok := l.namedInFile(); ok {
+		value, err := l.substitute(name, l.lookup)
+		if err != nil {
+			return "", l.at(pos, "name", err)
+		}
+		if n := normalizeName(value); n != "" {
+			return n, nil
+		}
+		return "", l.at(pos, "name", fmt.Errorf("%q is not a project name: use lower-case letters, digits, - and _, beginning with a letter or digit", clip(value)))
+	}
+	if n := normalizeName(filepath.Base(l.dir)); n != "" {
+		return n, nil
+	}
+	return "", fmt.Errorf("the directory %q gives no project name: set one with -p or name:", l.dir)
+}
+
+// namedInFile returns the last name: of the files named by the user.
+func (l *loading) namedInFile() (string, Position, bool) {
+	for _, s := range slices.Backward(l.sources) {
+		if s.included {
+			continue
+		}
+		if n := s.find("name"); n != nil && n.Value != "" {
+			return n.Value, Position{File: s.name, Line: n.Line}, true
+		}
+	}
+	return "", Position{}, false
+}
+
+func checkProjectName(name, from string) error {
+	if normalizeName(name) == name {
+		return nil
+	}
+	return fmt.Errorf("%s %q is not a project name: use lower-case letters, digits, - and _, beginning with a letter or digit", from, clip(name))
+}
+
+// normalizeName drops what a project name cannot hold.
+func normalizeName(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(s))
+	return strings.TrimLeft(s, "-_")
+}
+
+// loadModel merges the files into one canonical tree.
+func (l *loading) loadModel(ctx context.Context, name string) (map[string]any, *loader.Options, error) {
+	details := types.ConfigDetails{WorkingDir: l.dir, Environment: l.env}
+	for _, f := range l.files {
+		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: f, Content: l.byPath[f].content})
+	}
+	set := func(o *loader.Options) {
+		o.SetProjectName(name, true)
+		o.SkipValidation = true // done on the sources, which know their lines
+		o.SkipInterpolation = l.opts.NoInterpolate
+		o.SkipNormalization = l.opts.NoNormalize
+		o.ResolvePaths = !l.opts.NoResolvePath
+		o.SkipConsistencyCheck = true // done by bind, once named services are active
+		o.SkipResolveEnvironment = true
+		o.SkipResolveLabels = true
+		o.Profiles = l.profiles()
+		if o.Interpolate != nil {
+			o.Interpolate.Substitute = l.substitute
+		}
+	}
+	model, err := guard(func() (map[string]any, error) {
+		return loader.LoadModelWithContext(ctx, details, set)
+	})
+	if err != nil {
+		return nil, nil, l.locate(err)
+	}
+	delete(model, "version")
+	options := loader.ToOptions(&details, []func(*loader.Options){set})
+	return model, options, nil
+}
+
+// guard turns a panic of the library into an error: it asserts types that a
+// file, merged from several, may not have.
+func guard[T any](f func() (T, error)) (out T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the files do not fit together: a key has a value of the wrong type (%v)", r)
+		}
+	}()
+	return f()
+}
+
+// profiles are those asked for by flag, else by COMPOSE_PROFILES.
+func (l *loading) profiles() []string {
+	if len(l.opts.Profiles) > 0 {
+		return l.opts.Profiles
+	}
+	var out []string
+	for _, p := range strings.Split(l.env["COMPOSE_PROFILES"], ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// bind turns the tree into typed values, with the services named on the
+// command line active and env_file and label_file read.
+func (l *loading) bind(model map[string]any, options *loader.Options) (*types.Project, error) {
+	details := types.ConfigDetails{WorkingDir: l.dir, Environment: l.env}
+	project, err := guard(func() (*types.Project, error) { return loader.ModelToProject(model, options, details) })
+	if err != nil {
+		return nil, l.locate(err)
+	}
+	project.ComposeFiles = slices.Clone(l.files)
+	all := project.AllServices()
+	for _, name := range l.opts.Services {
+		if _, ok := all[name]; !ok {
+			return nil, fmt.Errorf("no such service: %s (the file has %s)", clip(name), listNames(slices.Sorted(maps.Keys(all))))
+		}
+	}
+	if len(l.opts.Services) > 0 {
+		if project, err = project.WithServicesEnabled(l.opts.Services...); err != nil {
+			return nil, l.locate(err)
+		}
+	}
+	if !l.opts.NoConsistency {
+		if err := l.check(project); err != nil {
+			return nil, err
+		}
+	}
+	return l.resolveFiles(project)
+}
+
+// resolveFiles reads env_file and label_file into environment and labels.
+func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
+	envs, labels := false, false
+	for _, name := range project.ServiceNames() {
+		s := project.Services[name]
+		for i, f := range s.EnvFiles {
+			if err := checkDotenv(f.Path, bool(f.Required), f.Format); err != nil {
+				return nil, l.fail(err, "services", name, "env_file", fmt.Sprint(i))
+			}
+			envs = true
+		}
+		for i, f := range s.LabelFiles {
+			if err := checkDotenv(f, true, ""); err != nil {
+				return nil, l.fail(err, "services", name, "label_file", fmt.Sprint(i))
+			}
+			labels = true
+		}
+		for _, v := range s.Environment {
+			envs = envs || v == nil
+		}
+	}
+	var err error
+	if envs {
+		if project, err = project.WithServicesEnvironmentResolved(false); err != nil {
+			return nil, l.locate(hideContent(err))
+		}
+	}
+	if labels {
+		if project, err = project.WithServicesLabelsResolved(false); err != nil {
+			return nil, l.locate(hideContent(err))
+		}
+	}
+	return project, nil
+}
+
+// listNames is a list for a message, cut where it grows too long to read.
+func listNames(names []string) string {
+	const most = 12
+	if len(names) == 0 {
+		return "none"
+	}
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
 }

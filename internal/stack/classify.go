@@ -1,0 +1,3 @@
+package stack
+
+func (l *loading) warnUnsupported(model map[string]any) {}

@@ -1,0 +1,68 @@
+package stack
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/berth-dev/berth/runtime"
+)
+
+// identity is what the revision of a service is the hash of: all that only a
+// new container can change.
+type identity struct {
+	Spec          runtime.Spec
+	ContainerName string
+	Networks      []string // their revisions, in the order of Spec.Networks
+	Volumes       []string // theirs, in the order of Spec.Mounts
+	Contents      []string // digests of what is mounted from files
+}
+
+// revision hashes a service. Limits, the engine's restart policy, replicas and
+// dependencies change in place and stay out; so does how the image is built,
+// since a new image is noticed by its ID.
+func (t *translator) revision(s *Service) string {
+	id := identity{Spec: s.Spec, ContainerName: s.ContainerName}
+	id.Spec.Limits = runtime.Limits{}
+	id.Spec.Restart = runtime.RestartPolicy{}
+	id.Spec.Attach = nil
+	networks := map[string]string{}
+	for _, n := range t.networks {
+		networks[n.Spec.Name] = n.Revision
+	}
+	for _, a := range s.Spec.Networks {
+		id.Networks = append(id.Networks, networks[a.Network])
+	}
+	volumes := map[string]string{}
+	for _, v := range t.volumes {
+		volumes[v.Spec.Name] = v.Revision
+	}
+	for _, m := range s.Spec.Mounts {
+		switch m.Type {
+		case runtime.MountVolume:
+			id.Volumes = append(id.Volumes, volumes[m.Source])
+		case runtime.MountBind:
+			if d := t.digests[m.Source]; d != "" {
+				id.Contents = append(id.Contents, d)
+			}
+		case runtime.MountTmpfs, runtime.MountImage, runtime.MountPipe, runtime.MountCluster:
+		}
+	}
+	return hash(id)
+}
+
+// hash is 16 hex digits of the SHA-256 of a value's JSON, in which maps are
+// sorted and fields in the order of their type.
+func hash(v any) string {
+	data, err := json.Marshal(v)
+	if err != nil {
+		// Plain values of our own types always marshal.
+		panic("stack: " + err.Error())
+	}
+	return digest(data)
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}

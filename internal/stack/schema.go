@@ -1,0 +1,3 @@
+package stack
+
+func (l *loading) validate(s *source) error { return nil }
