@@ -7,10 +7,10 @@ import "time"
 // iterated on the way to an engine without sorting.
 type Spec struct {
 	Image      string            `json:"image"`
-	Platform   string            `json:"platform,omitempty"`   // os/arch[/variant]
-	Entrypoint []string          `json:"entrypoint,omitzero"`  // nil: the image's; empty, not nil: cleared
-	Command    []string          `json:"command,omitzero"`     // nil: the image's
-	Env        []string          `json:"env,omitempty"`        // KEY=value; KEY alone unsets the image's
+	Platform   string            `json:"platform,omitempty"`  // os/arch[/variant]
+	Entrypoint []string          `json:"entrypoint,omitzero"` // nil: the image's; empty, not nil: cleared
+	Command    []string          `json:"command,omitzero"`    // nil: the image's
+	Env        []string          `json:"env,omitempty"`       // KEY=value; KEY alone unsets the image's
 	WorkingDir string            `json:"workingDir,omitempty"`
 	User       string            `json:"user,omitempty"`
 	GroupAdd   []string          `json:"groupAdd,omitempty"`
