@@ -46,6 +46,7 @@ type view struct {
 
 	order      []*stack.Service // dependencies first
 	dependents map[string][]string
+	jobs       map[string]bool              // services others wait to complete
 	replicas   map[string]map[int][]*member // ours, by service and slot
 	oneoffs    map[string][]*member         // ours, by service
 	strangers  []*runtime.Container         // carry the stack's label, but are not ours
@@ -65,6 +66,11 @@ type member struct {
 }
 
 func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
+	if d.Stack == nil {
+		bare := *d
+		bare.Stack = &stack.Stack{}
+		d = &bare
+	}
 	v := &view{
 		d: d, o: o, m: m, now: now,
 		plan:       &Plan{},
@@ -77,13 +83,12 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 		nets:       map[string]netState{},
 		moving:     map[string]Hold{},
 	}
-	if d.Stack != nil {
-		v.plan.Stack = d.Stack.Name
-		v.order = startOrder(d.Stack)
-		for _, svc := range v.order {
-			for _, dep := range svc.DependsOn {
-				v.dependents[dep.Service] = append(v.dependents[dep.Service], svc.Name)
-			}
+	v.plan.Stack = d.Stack.Name
+	v.jobs = Jobs(d.Stack)
+	v.order = startOrder(d.Stack)
+	for _, svc := range v.order {
+		for _, dep := range svc.DependsOn {
+			v.dependents[dep.Service] = append(v.dependents[dep.Service], svc.Name)
 		}
 	}
 	for i := range o.Containers {
@@ -109,7 +114,7 @@ func (v *view) index(c *runtime.Container) {
 	switch {
 	case id.OneOff:
 		v.oneoffs[id.Service] = append(v.oneoffs[id.Service], mem)
-	case v.d.Stack != nil && v.d.Stack.Service(id.Service) != nil:
+	case v.d.Stack.Service(id.Service) != nil:
 		if v.replicas[id.Service] == nil {
 			v.replicas[id.Service] = map[int][]*member{}
 		}
@@ -351,7 +356,7 @@ func (v *view) orphans(remove bool, grace *time.Duration) {
 	}
 	for _, c := range v.unexplored {
 		key := Key("container/" + c.Name)
-		inactive := v.d.Stack != nil && slices.Contains(v.d.Stack.Inactive, c.id.Service)
+		inactive := slices.Contains(v.d.Stack.Inactive, c.id.Service)
 		switch {
 		case remove && !v.busy(key, "", 0):
 			v.takeAway(key, c, g, "orphan: no service "+c.id.Service+" in the stack", false)

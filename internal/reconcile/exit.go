@@ -17,6 +17,8 @@ func (v *view) exited(svc *stack.Service, slot int, c *member) bool {
 		Reason: exitReason(c),
 	}
 	switch {
+	case v.jobs[svc.Name] && c.ExitCode == 0:
+		h.Reason += "; the job is done"
 	case svc.Restart == nil && c.Restart.Active():
 		h.Reason += "; restart: " + c.Restart.Name + " leaves it so"
 	case svc.Restart == nil:

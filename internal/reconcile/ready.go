@@ -24,7 +24,6 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 		return nil
 	}
 	v := newView(d, o, m, m.EngineUp)
-	jobs := Jobs(d.Stack)
 	var all []Readiness
 	for _, svc := range v.order {
 		if v.want(svc.Name) != WantRunning {
@@ -38,7 +37,7 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 			}
 			if cur != nil {
 				r.Container = cur.Container
-				r.Ready, r.Failed = readiness(cur.Container, jobs[svc.Name])
+				r.Ready, r.Failed = readiness(cur.Container, v.jobs[svc.Name])
 			}
 			all = append(all, r)
 		}

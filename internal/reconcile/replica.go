@@ -299,9 +299,6 @@ func (v *view) move(svc *stack.Service, slot int, c *member, want Want) bool {
 	s := v.replicaStep(OpStart, svc, slot, c, "")
 	switch c.State {
 	case runtime.Created:
-		if want == WantPaused {
-			return false
-		}
 		return v.start(svc, slot, c, "created, not started")
 	case runtime.Running:
 		if want == WantPaused {
