@@ -1,3 +1,661 @@
 package stack
 
-func (l *loading) validate(s *source) error { return nil }
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/compose-spec/compose-go/v2/types"
+	"go.yaml.in/yaml/v4"
+)
+
+// composeSchema is the Compose specification's own schema without its prose,
+// kept equal to the library's by a test. It is read here rather than by the
+// library because that takes longer than all the rest of a load, and because
+// only the YAML nodes know on which line a wrong key stands.
+//
+//go:embed compose.schema.json
+var composeSchema []byte
+
+// berthSchema is the published schema of x-berth.
+//
+//go:embed x-berth.schema.json
+var berthSchema []byte
+
+// rule is the part of JSON Schema that the two schemas use.
+type rule struct {
+	Ref         string           `json:"$ref"`
+	Type        stringOrList     `json:"type"`
+	Properties  map[string]*rule `json:"properties"`
+	Patterns    map[string]*rule `json:"patternProperties"`
+	Additional  *rule            `json:"additionalProperties"`
+	Unevaluated *rule            `json:"unevaluatedProperties"`
+	Items       *rule            `json:"items"`
+	OneOf       []*rule          `json:"oneOf"`
+	AnyOf       []*rule          `json:"anyOf"`
+	AllOf       []*rule          `json:"allOf"`
+	Required    []string         `json:"required"`
+	Enum        []any            `json:"enum"`
+	Pattern     string           `json:"pattern"`
+	Format      string           `json:"format"`
+	Minimum     *float64         `json:"minimum"`
+	Maximum     *float64         `json:"maximum"`
+	MinItems    int              `json:"minItems"`
+	MaxItems    int              `json:"maxItems"` // 0: no limit
+	MaxLength   int              `json:"maxLength"`
+	Unique      bool             `json:"uniqueItems"`
+	Defs        map[string]*rule `json:"$defs"`
+
+	never bool // the schema false
+}
+
+// UnmarshalJSON reads a schema, which may be the word true or false.
+func (r *rule) UnmarshalJSON(data []byte) error {
+	switch string(data) {
+	case "true":
+		return nil
+	case "false":
+		r.never = true
+		return nil
+	}
+	type plain rule
+	return json.Unmarshal(data, (*plain)(r))
+}
+
+type stringOrList []string
+
+// UnmarshalJSON reads one string or a list of them.
+func (s *stringOrList) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		*s = make([]string, 1)
+		return json.Unmarshal(data, &(*s)[0])
+	}
+	return json.Unmarshal(data, (*[]string)(s))
+}
+
+// rules reads the two schemas, once in a process.
+var rules = sync.OnceValues(func() (*ruleSet, error) {
+	set := &ruleSet{}
+	for _, part := range []struct {
+		data []byte
+		into **rule
+	}{{composeSchema, &set.compose}, {berthSchema, &set.berth}} {
+		if err := json.Unmarshal(part.data, part.into); err != nil {
+			return nil, fmt.Errorf("read the built-in schema: %w", err)
+		}
+	}
+	set.addFormats()
+	return set, nil
+})
+
+type ruleSet struct {
+	compose, berth *rule
+}
+
+// addFormats adds the checks that the specification states in prose only.
+func (s *ruleSet) addFormats() {
+	set := func(def string, format string, path ...string) {
+		r := s.compose.Defs[def]
+		for _, p := range path {
+			if r == nil {
+				return
+			}
+			r = r.Properties[p]
+		}
+		if r != nil {
+			r.Format = format
+		}
+	}
+	set("container_spec", "duration", "stop_grace_period")
+	for _, k := range []string{"interval", "timeout", "start_period", "start_interval"} {
+		set("healthcheck", "duration", k)
+	}
+	for _, part := range []string{"update_config", "rollback_config"} {
+		set("deployment", "duration", part, "delay")
+		set("deployment", "duration", part, "monitor")
+	}
+	set("deployment", "duration", "restart_policy", "delay")
+	set("deployment", "duration", "restart_policy", "window")
+	for _, k := range []string{"mem_limit", "mem_reservation", "memswap_limit", "shm_size"} {
+		set("container_spec", "bytes", k)
+	}
+	set("deployment", "bytes", "resources", "limits", "memory")
+	set("deployment", "bytes", "resources", "reservations", "memory")
+	set("service", "restart", "restart")
+	set("container_spec", "number", "cpus")
+	set("deployment", "number", "resources", "limits", "cpus")
+	set("deployment", "number", "resources", "reservations", "cpus")
+}
+
+// validate checks a file against the schemas.
+func (l *loading) validate(s *source) error {
+	for _, doc := range s.docs {
+		v, err := l.validator(s)
+		if err != nil {
+			return err
+		}
+		if err := v.check(v.set.compose, doc, nil); err != nil {
+			return err
+		}
+		if err := v.extensions(doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateService checks the one service of a file that another extends: the
+// rest of such a file may be meant for another purpose.
+func (l *loading) validateService(s *source, name string) error {
+	v, err := l.validator(s)
+	if err != nil {
+		return err
+	}
+	for _, doc := range s.docs {
+		n := child(doc, "services")
+		if n == nil {
+			continue
+		}
+		if n = child(n, name); n == nil {
+			continue
+		}
+		path := []string{"services", name}
+		if err := v.check(v.set.compose.Defs["service"], n, path); err != nil {
+			return err
+		}
+		if err := v.extension("service", child(n, extensionKey), append(path, extensionKey)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loading) validator(s *source) (*validator, error) {
+	set, err := rules()
+	if err != nil {
+		return nil, err
+	}
+	return &validator{source: s, set: set, root: set.compose, literal: l.opts.NoInterpolate}, nil
+}
+
+// extensionKey is the one key that holds what Berth adds to the specification.
+const extensionKey = "x-berth"
+
+// extensions checks x-berth at top level and on each service.
+func (v *validator) extensions(doc *yaml.Node) error {
+	if err := v.extension("project", child(doc, extensionKey), []string{extensionKey}); err != nil {
+		return err
+	}
+	services := child(doc, "services")
+	if services == nil {
+		return nil
+	}
+	return eachPair(services, func(key, value *yaml.Node) error {
+		return v.extension("service", child(value, extensionKey), []string{"services", key.Value, extensionKey})
+	})
+}
+
+func (v *validator) extension(def string, n *yaml.Node, path []string) error {
+	if n == nil || n.Tag == "!reset" {
+		return nil
+	}
+	b := *v
+	b.root = v.set.berth
+	return b.check(b.root.Defs[def], n, path)
+}
+
+// validator checks the nodes of one file. A scalar with a variable in it fits
+// every scalar type: the library converts it once it is known.
+type validator struct {
+	source  *source
+	set     *ruleSet
+	root    *rule // whose $defs a $ref means
+	literal bool  // variables stay as they stand, and are text
+}
+
+// invalid is a violation; the deeper it is, the more it tells.
+type invalid struct {
+	pos   Position
+	path  []string
+	msg   string
+	depth int
+	// kind is set when the value's kind itself is wrong.
+	kind bool
+}
+
+func (e *invalid) Error() string {
+	if len(e.path) == 0 {
+		return fmt.Sprintf("%s: %s", e.pos, e.msg)
+	}
+	return fmt.Sprintf("%s: %s: %s", e.pos, clip(strings.Join(e.path, ".")), e.msg)
+}
+
+func (v *validator) fail(n *yaml.Node, path []string, format string, args ...any) *invalid {
+	return &invalid{pos: Position{v.source.name, n.Line}, path: slices.Clone(path), msg: fmt.Sprintf(format, args...), depth: len(path)}
+}
+
+func (v *validator) check(r *rule, n *yaml.Node, path []string) error {
+	if e := v.value(r, n, path); e != nil {
+		return e
+	}
+	return nil
+}
+
+// deref follows a $ref.
+func (v *validator) deref(r *rule) *rule {
+	for r.Ref != "" {
+		name := r.Ref[strings.LastIndexByte(r.Ref, '/')+1:]
+		next := v.root.Defs[name]
+		if next == nil {
+			return r
+		}
+		r = next
+	}
+	return r
+}
+
+func (v *validator) value(r *rule, n *yaml.Node, path []string) *invalid {
+	r = v.deref(r)
+	if n.Tag == "!reset" {
+		return nil
+	}
+	line := n.Line
+	n = withLine(resolved(n), line)
+	if len(r.OneOf) > 0 {
+		return v.alternatives(r.OneOf, n, path)
+	}
+	for _, sub := range r.AllOf {
+		if sub = v.deref(sub); sub.Properties == nil { // properties are gathered by mapping
+			if e := v.value(sub, n, path); e != nil {
+				return e
+			}
+		}
+	}
+	if len(r.AnyOf) > 0 {
+		if e := v.alternatives(r.AnyOf, n, path); e != nil {
+			return e
+		}
+	}
+	if len(r.Type) > 0 && !v.fits(r.Type, n) {
+		e := v.fail(n, path, "is %s; it must be %s", article(kindName(n)), wanted(r.Type))
+		e.kind = true
+		return e
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		return v.mapping(r, n, path)
+	case yaml.SequenceNode:
+		return v.sequence(r, n, path)
+	case yaml.ScalarNode:
+		return v.scalar(r, n, path)
+	case yaml.AliasNode, yaml.DocumentNode, yaml.StreamNode:
+	}
+	return nil
+}
+
+// variable reports whether a scalar's value is known only after interpolation.
+func (v *validator) variable(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "$")
+}
+
+// fits reports whether a node is of one of the types.
+func (v *validator) fits(want []string, n *yaml.Node) bool {
+	for _, t := range want {
+		switch t {
+		case "object":
+			if n.Kind == yaml.MappingNode {
+				return true
+			}
+		case "array":
+			if n.Kind == yaml.SequenceNode {
+				return true
+			}
+		default:
+			if n.Kind == yaml.ScalarNode && (v.variable(n) || scalarFits(t, n.ShortTag())) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func scalarFits(want, tag string) bool {
+	switch want {
+	case "string":
+		return tag != "!!int" && tag != "!!float" && tag != "!!bool" && tag != "!!null"
+	case "integer":
+		return tag == "!!int"
+	case "number":
+		return tag == "!!int" || tag == "!!float"
+	case "boolean":
+		return tag == "!!bool"
+	case "null":
+		return tag == "!!null"
+	}
+	return false
+}
+
+// alternatives passes when one does. Else it reports the one that was meant:
+// the only one of the value's kind, or the one that came furthest.
+func (v *validator) alternatives(list []*rule, n *yaml.Node, path []string) *invalid {
+	var best *invalid
+	var types []string
+	for _, r := range list {
+		e := v.value(r, n, path)
+		if e == nil {
+			return nil
+		}
+		types = append(types, v.deref(r).Type...)
+		if best == nil || best.kind && !e.kind || !best.kind && !e.kind && e.depth > best.depth {
+			best = e
+		}
+	}
+	if best.kind && best.depth == len(path) && len(types) > 0 {
+		slices.Sort(types)
+		best.msg = fmt.Sprintf("is %s; it must be %s", article(kindName(n)), wanted(slices.Compact(types)))
+	}
+	return best
+}
+
+// property finds the rule of a key in a rule and those it is made of.
+func (v *validator) property(r *rule, key string) (found *rule, closed bool) {
+	r = v.deref(r)
+	if p := r.Properties[key]; p != nil {
+		return p, false
+	}
+	for pattern, p := range r.Patterns {
+		if matches(pattern, key) {
+			return p, false
+		}
+	}
+	for _, sub := range r.AllOf {
+		p, c := v.property(sub, key)
+		if p != nil {
+			return p, false
+		}
+		closed = closed || c
+	}
+	for _, rest := range []*rule{r.Additional, r.Unevaluated} {
+		switch {
+		case rest == nil:
+		case rest.never:
+			closed = true
+		default:
+			return rest, false
+		}
+	}
+	return nil, closed
+}
+
+// known lists the keys a rule names.
+func (v *validator) known(r *rule) []string {
+	r = v.deref(r)
+	out := slices.Collect(maps.Keys(r.Properties))
+	for _, sub := range r.AllOf {
+		out = append(out, v.known(sub)...)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (v *validator) mapping(r *rule, n *yaml.Node, path []string) *invalid {
+	present := map[string]bool{}
+	err := eachPair(n, func(key, value *yaml.Node) error {
+		present[key.Value] = true
+		at := append(path, key.Value)
+		p, closed := v.property(r, key.Value)
+		if p == nil {
+			if closed {
+				return v.unknownKey(r, key, at)
+			}
+			return nil
+		}
+		if e := v.value(p, withLine(value, cmpLine(key, value)), at); e != nil {
+			return e
+		}
+		return nil
+	})
+	if err != nil {
+		var e *invalid
+		if errors.As(err, &e) {
+			return e
+		}
+		return v.fail(n, path, "%s", err)
+	}
+	for _, key := range r.Required {
+		if !present[key] {
+			return v.fail(n, path, "the key %s is missing", key)
+		}
+	}
+	return nil
+}
+
+// cmpLine is the line a message about a pair names: the key's, since that is
+// what a reader looks for.
+func cmpLine(key, value *yaml.Node) int {
+	if key.Line > 0 {
+		return key.Line
+	}
+	return value.Line
+}
+
+func (v *validator) unknownKey(r *rule, key *yaml.Node, path []string) *invalid {
+	known := v.known(r)
+	if len(known) == 0 {
+		return v.fail(key, path, "%q is not a name: use letters, digits, '.', '_' and '-'", clip(key.Value))
+	}
+	if near := nearest(key.Value, known); near != "" {
+		return v.fail(key, path, "unknown key %q; did you mean %s?", clip(key.Value), near)
+	}
+	return v.fail(key, path, "unknown key %q", clip(key.Value))
+}
+
+// eachPair calls f for each key of a mapping and of those merged into it by <<.
+func eachPair(n *yaml.Node, f func(key, value *yaml.Node) error) error {
+	n = resolved(n)
+	if n.Kind == yaml.SequenceNode { // the value of << may be a list
+		for _, c := range n.Content {
+			if err := eachPair(c, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if key.Value == "<<" && key.Style == 0 {
+			if err := eachPair(value, f); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := f(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *validator) sequence(r *rule, n *yaml.Node, path []string) *invalid {
+	if len(n.Content) < r.MinItems || r.MaxItems > 0 && len(n.Content) > r.MaxItems {
+		return v.fail(n, path, "has %d elements; it must have at least %d", len(n.Content), r.MinItems)
+	}
+	seen := map[string]bool{}
+	for i, c := range n.Content {
+		at := append(path, strconv.Itoa(i))
+		if r.Items != nil {
+			if e := v.value(r.Items, c, at); e != nil {
+				return e
+			}
+		}
+		if c = resolved(c); r.Unique && c.Kind == yaml.ScalarNode {
+			if seen[c.Value] {
+				return v.fail(c, at, "%q stands in the list twice", clip(c.Value))
+			}
+			seen[c.Value] = true
+		}
+	}
+	return nil
+}
+
+func (v *validator) scalar(r *rule, n *yaml.Node, path []string) *invalid {
+	if v.variable(n) {
+		return nil
+	}
+	if len(r.Enum) > 0 && !slices.ContainsFunc(r.Enum, func(e any) bool { return fmt.Sprint(e) == n.Value }) {
+		return v.fail(n, path, "%q is not one of %s", clip(n.Value), enumList(r.Enum))
+	}
+	if r.Pattern != "" && !matches(r.Pattern, n.Value) {
+		return v.fail(n, path, "%q is not a value this key takes", clip(n.Value))
+	}
+	if r.MaxLength > 0 && len(n.Value) > r.MaxLength {
+		return v.fail(n, path, "is longer than %d characters", r.MaxLength)
+	}
+	if r.Minimum != nil || r.Maximum != nil {
+		f, err := strconv.ParseFloat(n.Value, 64)
+		if err == nil && r.Minimum != nil && f < *r.Minimum {
+			return v.fail(n, path, "%s is less than %v", clip(n.Value), *r.Minimum)
+		}
+		if err == nil && r.Maximum != nil && f > *r.Maximum {
+			return v.fail(n, path, "%s is more than %v", clip(n.Value), *r.Maximum)
+		}
+	}
+	if msg := checkFormat(r.Format, n); msg != "" {
+		return v.fail(n, path, "%s", msg)
+	}
+	return nil
+}
+
+// checkFormat says what is wrong with a scalar of a format, or nothing.
+func checkFormat(format string, n *yaml.Node) string {
+	switch format {
+	case "duration":
+		var d types.Duration
+		if d.DecodeMapstructure(n.Value) != nil || d < 0 {
+			return fmt.Sprintf("%q is not a duration such as 30s or 1m30s", clip(n.Value))
+		}
+	case "bytes":
+		var b types.UnitBytes
+		var value any = n.Value
+		if i, err := strconv.Atoi(n.Value); err == nil {
+			value = i
+		}
+		if b.DecodeMapstructure(value) != nil || b < -1 {
+			return fmt.Sprintf("%q is not a size such as 512M or 1.5g", clip(n.Value))
+		}
+	case "number":
+		f, err := strconv.ParseFloat(n.Value, 64)
+		if err != nil || f < 0 || f > 1e6 {
+			return fmt.Sprintf("%q is not a number of CPUs such as 0.5", clip(n.Value))
+		}
+	case "restart":
+		name, count, counted := strings.Cut(n.Value, ":")
+		_, err := strconv.ParseUint(count, 10, 31)
+		switch {
+		case name != "" && name != "no" && name != "always" && name != "unless-stopped" && name != "on-failure":
+			return fmt.Sprintf("%q is not one of no, always, unless-stopped, on-failure[:n]", clip(n.Value))
+		case counted && (name != "on-failure" || err != nil):
+			return fmt.Sprintf("%q: only on-failure takes a number of tries", clip(n.Value))
+		}
+	}
+	return ""
+}
+
+// matches runs a pattern of the schema; those it uses most need no expression.
+func matches(pattern, s string) bool {
+	switch pattern {
+	case "^x-":
+		return strings.HasPrefix(s, "x-")
+	case ".+", "^.+$":
+		return s != ""
+	case "^[a-zA-Z0-9._-]+$":
+		return s != "" && strings.IndexFunc(s, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+		}) < 0
+	}
+	re, err := regexp.Compile(pattern)
+	return err == nil && re.MatchString(s)
+}
+
+func wanted(list []string) string {
+	names := make([]string, len(list))
+	for i, t := range list {
+		switch t {
+		case "object":
+			t = "mapping"
+		case "array":
+			t = "list"
+		case "string":
+			t = "text"
+		case "null":
+			t = "empty value"
+		}
+		names[i] = article(t)
+	}
+	if len(names) == 1 {
+		return names[0]
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}
+
+func article(noun string) string {
+	switch {
+	case noun == "text":
+		return noun
+	case strings.HasPrefix(noun, "e"), strings.HasPrefix(noun, "i"):
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
+func enumList(list []any) string {
+	out := make([]string, len(list))
+	for i, e := range list {
+		out[i] = fmt.Sprint(e)
+	}
+	return strings.Join(out, ", ")
+}
+
+// nearest is the known word that differs least from a mistyped one, or "".
+func nearest(word string, known []string) string {
+	best, least := "", 3
+	if len(word) > 64 {
+		return ""
+	}
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), k); d < least && d < len(k) {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to add, drop or change.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		prev := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := prev
+			if a[i-1] != b[j-1] {
+				cost = 1 + min(prev, row[j], row[j-1])
+			}
+			prev, row[j] = row[j], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -27,6 +27,7 @@ type source struct {
 	name     string // as messages show it
 	path     string // absolute, or "-"
 	included bool   // reached by include or extends
+	whole    bool   // checked as a whole, not only the services that others extend
 	content  []byte
 	docs     []*yaml.Node // the root of each document, a mapping
 }
@@ -46,40 +47,46 @@ func (l *loading) readSources(ctx context.Context) error {
 type origin struct {
 	pos  Position
 	path string // of the key that names it
-	env  types.Mapping
 }
 
+// readSource reads a file named by the user or by include, and all it refers to.
 func (l *loading) readSource(ctx context.Context, path, dir string, env types.Mapping, from *origin) error {
-	if err := ctx.Err(); err != nil {
+	s, fresh, err := l.open(ctx, path, from)
+	if err != nil || !fresh && s.whole {
 		return err
 	}
-	if l.byPath[path] != nil {
-		return nil
-	}
-	wrap := func(err error) error {
-		err = fmt.Errorf("%s: %w", l.show(path), err)
-		if from != nil {
-			err = l.at(from.pos, from.path, err)
-		}
-		return err
-	}
-	if len(l.byPath) >= maxSources {
-		return wrap(fmt.Errorf("more than %d files are included", maxSources))
-	}
-	data, err := l.readComposeFile(path)
-	if err != nil {
-		return wrap(err)
-	}
-	s := &source{name: l.show(path), path: path, included: from != nil, content: data}
-	l.byPath[path] = s
-	l.sources = append(l.sources, s)
-	if err := s.parse(); err != nil {
-		return err
-	}
+	s.whole, s.included = true, from != nil
 	if err := l.validate(s); err != nil {
 		return err
 	}
 	return l.readReferenced(ctx, s, dir, env)
+}
+
+// open reads and parses a file, unless that has been done already.
+func (l *loading) open(ctx context.Context, path string, from *origin) (s *source, fresh bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	if s := l.byPath[path]; s != nil {
+		return s, false, nil
+	}
+	var data []byte
+	if len(l.byPath) >= maxSources {
+		err = fmt.Errorf("more than %d files are included", maxSources)
+	} else {
+		data, err = l.readComposeFile(path)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", l.show(path), err)
+		if from != nil {
+			err = l.at(from.pos, from.path, err)
+		}
+		return nil, false, err
+	}
+	s = &source{name: l.show(path), path: path, included: from != nil, content: data}
+	l.byPath[path] = s
+	l.sources = append(l.sources, s)
+	return s, true, s.parse()
 }
 
 func (l *loading) readComposeFile(path string) ([]byte, error) {
@@ -316,30 +323,56 @@ func (l *loading) position(path ...string) Position {
 	return best
 }
 
-// dir of an included file is the project directory its own paths count from.
+// readReferenced reads what a file includes and extends. dir is what its own
+// paths count from, env what its variables mean.
 func (l *loading) readReferenced(ctx context.Context, s *source, dir string, env types.Mapping) error {
 	for _, doc := range s.docs {
 		if err := l.readIncludes(ctx, s, child(doc, "include"), dir, env); err != nil {
 			return err
 		}
 		services := child(doc, "services")
-		if services == nil || resolved(services).Kind != yaml.MappingNode {
+		if services == nil {
 			continue
 		}
-		services = resolved(services)
-		for i := 0; i+1 < len(services.Content); i += 2 {
-			file := child(services.Content[i+1], "extends")
-			if file == nil {
-				continue
-			}
-			if file = child(file, "file"); file == nil {
-				continue
-			}
-			from := &origin{pos: Position{s.name, file.Line}, path: "services." + services.Content[i].Value + ".extends.file"}
-			if err := l.readReference(ctx, file.Value, dir, "", env, from); err != nil {
-				return err
-			}
+		err := eachPair(services, func(key, value *yaml.Node) error {
+			return l.readExtended(ctx, s, key.Value, value, dir, env, 0)
+		})
+		if err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// readExtended reads the file a service extends another one from, and
+// checks that one. What it extends in turn is followed too.
+func (l *loading) readExtended(ctx context.Context, s *source, name string, service *yaml.Node, dir string, env types.Mapping, depth int) error {
+	extends := child(service, "extends")
+	if extends == nil || depth > maxDepth {
+		return nil // a cycle of extends is the library's to report
+	}
+	target := child(extends, "service")
+	if target == nil {
+		target = resolved(extends) // the short form
+	}
+	if file := child(extends, "file"); file != nil && file.Kind == yaml.ScalarNode {
+		from := &origin{pos: Position{s.name, file.Line}, path: "services." + name + ".extends.file"}
+		path, err := l.local(file.Value, dir, env, from)
+		if err != nil {
+			return err
+		}
+		if s, _, err = l.open(ctx, path, from); err != nil {
+			return err
+		}
+		dir = filepath.Dir(path)
+	}
+	if !s.whole {
+		if err := l.validateService(s, target.Value); err != nil {
+			return err
+		}
+	}
+	if base := s.find("services", target.Value); base != nil {
+		return l.readExtended(ctx, s, target.Value, base, dir, env, depth+1)
 	}
 	return nil
 }
@@ -396,20 +429,29 @@ func (l *loading) readInclude(ctx context.Context, item *yaml.Node, dir string, 
 	return nil
 }
 
-// readReference reads one included or extended file.
+// readReference reads one included file.
 func (l *loading) readReference(ctx context.Context, ref, dir, project string, env types.Mapping, from *origin) error {
-	ref, err := l.substitute(ref, lookupIn(env))
+	path, err := l.local(ref, dir, env, from)
 	if err != nil {
-		return l.at(from.pos, from.path, err)
+		return err
 	}
-	if remote(ref) {
-		return l.at(from.pos, from.path, fmt.Errorf("%q is not a local file: files from Git, OCI registries and the web are not fetched; check it out and name the local path", clip(ref)))
-	}
-	path := joinDir(dir, ref)
 	if project == "" {
 		project = filepath.Dir(path)
 	}
 	return l.readSource(ctx, path, project, env, from)
+}
+
+// local is the path a reference to another Compose file means. Nothing is
+// ever fetched.
+func (l *loading) local(ref, dir string, env types.Mapping, from *origin) (string, error) {
+	ref, err := l.substitute(ref, lookupIn(env))
+	if err != nil {
+		return "", l.at(from.pos, from.path, err)
+	}
+	if remote(ref) {
+		return "", l.at(from.pos, from.path, fmt.Errorf("%q is not a local file: files from Git, OCI registries and the web are not fetched; check it out and name the local path", clip(ref)))
+	}
+	return joinDir(dir, ref), nil
 }
 
 // remote reports whether a reference names something that would have to be fetched.
