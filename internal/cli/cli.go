@@ -94,6 +94,8 @@ func (a *app) run(ctx context.Context) int {
 	var exit *ExitError
 	if errors.As(err, &exit) {
 		code, err = exit.Code, exit.Err
+	} else if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		code, err = 130, errors.New("interrupted")
 	}
 	if err != nil {
 		a.complain(err)
@@ -147,7 +149,11 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%s: %w; see %s --help", strings.TrimPrefix(cmd.CommandPath(), "berth "), err, cmd.CommandPath())
 	})
-	a.global.register(root.PersistentFlags())
+	// Flags of a command may mean something else than the global ones of the
+	// same letter (run -p, logs -f): global flags stand before the command.
+	root.TraverseChildren = true
+	a.global.register(root.Flags())
+	root.PersistentFlags().BoolVar(&a.global.dryRun, "dry-run", false, "Print what the command would change, and change nothing")
 	root.AddCommand(lifecycleCommands(a)...)
 	root.AddCommand(readCommands(a)...)
 	return root

@@ -34,7 +34,6 @@ func (g *globals) register(f *pflag.FlagSet) {
 	f.StringVar(&g.projectDir, "project-directory", "", "Specify an alternate working directory (default: the path of the first Compose file)")
 	f.StringVar(&g.progress, "progress", "auto", "Set type of progress output (auto, tty, plain, json, quiet)")
 	f.StringVar(&g.ansi, "ansi", "auto", "Control when to print ANSI control characters (never|always|auto)")
-	f.BoolVar(&g.dryRun, "dry-run", false, "Print what the command would change, and change nothing")
 	f.IntVar(&g.parallel, "parallel", -1, "Control max parallelism of image pulls and builds, -1 for unlimited")
 	f.BoolVar(&g.compat, "compatibility", false, "Run in backward compatibility mode (not supported)")
 	f.BoolVar(&g.allResource, "all-resources", false, "Include all resources, even those not used by services")
@@ -43,7 +42,7 @@ func (g *globals) register(f *pflag.FlagSet) {
 // complete takes what no flag says from the environment, as Compose does, and
 // refuses values that mean nothing.
 func (g *globals) complete(cmd *cobra.Command, env *Env) error {
-	f := cmd.Root().PersistentFlags()
+	f := cmd.Root().Flags()
 	fromEnv := func(flag, name string) error {
 		v, ok := env.lookup(name)
 		if !ok || v == "" || f.Changed(flag) {
@@ -77,6 +76,9 @@ func (g *globals) check() error {
 	}
 	if !slices.Contains([]string{"auto", "never", "always"}, g.ansi) {
 		return fmt.Errorf("--ansi %q is unknown; use auto, never or always", g.ansi)
+	}
+	if g.progress == "tty" && g.ansi == "never" {
+		return errors.New("--progress tty draws with ANSI characters, which --ansi never forbids; use --progress plain")
 	}
 	if g.parallel == 0 {
 		return errors.New("--parallel 0 would do nothing; use 1 or more, or -1 for no limit")

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -60,6 +62,13 @@ func (m *logMux) registerLocked(name string) string {
 		m.width = max(m.width, len(name)+1)
 	}
 	return code
+}
+
+// Names returns the names that are known, sorted.
+func (m *logMux) Names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.names))
 }
 
 // Writers returns the writers of a container's two streams. Close prints what

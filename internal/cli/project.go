@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,11 +30,14 @@ func (a *app) loadOptions(services ...string) stack.LoadOptions {
 		WorkingDir:  a.env.WorkingDir,
 		ProjectDir:  a.global.projectDir,
 		Files:       a.global.files,
+		Stdin:       a.env.In,
 		ProjectName: a.global.project,
 		Profiles:    a.global.profiles,
 		EnvFiles:    a.global.envFiles,
 		Environ:     a.env.Environ,
 		Services:    services,
+
+		AllResources: a.global.allResource,
 	}
 }
 
@@ -46,7 +50,7 @@ func (a *app) resolve(ctx context.Context, services ...string) (target, error) {
 	}
 	loaded, err := a.load(ctx, services...)
 	if err != nil {
-		if name, ok := a.env.lookup("COMPOSE_PROJECT_NAME"); ok && name != "" {
+		if name, ok := a.env.lookup("COMPOSE_PROJECT_NAME"); ok && name != "" && errors.Is(err, stack.ErrNoFile) {
 			return target{Name: name}, checkProjectName(name)
 		}
 		return target{}, err
@@ -191,7 +195,7 @@ func compareContainers(a, b runtime.Container) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// serviceCompletion completes the names of services that the command line lacks yet.
+// serviceNames are the file's services that the command line does not name yet.
 func (a *app) serviceNames(ctx context.Context, already []string) []string {
 	loaded, err := a.load(ctx)
 	if err != nil {

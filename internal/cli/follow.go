@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/client"
+	"github.com/berth-dev/berth/internal/reconcile"
+)
+
+// The ends a stack is followed until.
+const (
+	untilSettled = "settled"
+	untilReady   = "ready"
+)
+
+// follow shows a stack's progress from an accepted request on, until it is
+// settled or ready, and returns what could not be reached as an error.
+func (a *app) follow(ctx context.Context, d daemon, acc api.Accepted, until string) error {
+	ui := a.progress("Running")
+	defer ui.Stop()
+	return a.followWith(ctx, d, acc, until, func(e api.Event) error {
+		showEvent(ui, e)
+		return nil
+	})
+}
+
+// followWith is follow with a look at each event before the end.
+func (a *app) followWith(ctx context.Context, d daemon, acc api.Accepted, until string, see func(api.Event) error) error {
+	for _, w := range acc.Warnings {
+		a.note(w)
+	}
+	var end *api.Event
+	err := d.Follow(ctx, acc.Stack, client.FollowOptions{Turn: acc.Turn, Until: until}, func(e api.Event) error {
+		if e.Type == api.EventSettled {
+			end = &e
+		}
+		return see(e)
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return interrupted(ctx, acc.Stack)
+	case err != nil:
+		return err
+	case end == nil:
+		return fmt.Errorf("follow stack %s: the daemon ended before it was %s; run the command again", acc.Stack, until)
+	}
+	return endError(end)
+}
+
+// note prints a warning to standard error.
+func (a *app) note(text string) {
+	if a.global.progress != "quiet" {
+		_, _ = fmt.Fprintln(a.env.Err, "warning:", sanitize(text))
+	}
+}
+
+// endError is what an end says could not be reached.
+func endError(end *api.Event) error {
+	if len(end.Failed) > 0 {
+		errs := make([]error, len(end.Failed))
+		for i, f := range end.Failed {
+			errs[i] = errors.New(sanitize(f))
+		}
+		return errors.Join(errs...)
+	}
+	if end.Err != "" {
+		return errors.New(sanitize(end.Err))
+	}
+	return nil
+}
+
+func interrupted(ctx context.Context, stack string) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("stack %s: not ready in time; berth -p %s ps -a shows what it waits for", stack, stack)
+	}
+	return &ExitError{Code: 130, Err: fmt.Errorf("stack %s: interrupted; the daemon goes on with it, berth -p %s stop ends it", stack, stack)}
+}
+
+// showEvent turns a stack's event into an item of progress.
+func showEvent(ui progress, e api.Event) {
+	switch e.Type {
+	case api.EventStep:
+		if e.Step != nil {
+			showStep(ui, e)
+		}
+	case api.EventHold:
+		if e.Hold != nil {
+			showHold(ui, e.Hold)
+		}
+	case api.EventSettled:
+	}
+}
+
+func showStep(ui progress, e api.Event) {
+	begin, done := opWords(e.Step.Op)
+	p := progressEvent{ID: stepID(e.Step), Text: begin, Detail: e.Status}
+	switch e.Phase {
+	case "done":
+		p.Text, p.State, p.Detail = done, progressDone, ""
+	case "failed":
+		p.Text, p.State, p.Detail = "Error", progressError, e.Err
+	}
+	ui.Event(p)
+}
+
+func showHold(ui progress, h *reconcile.Hold) {
+	switch h.Kind {
+	case reconcile.HoldWaiting:
+		ui.Event(progressEvent{ID: keyID(h.Key, h.Name), Text: "Waiting", Detail: h.Reason})
+	case reconcile.HoldFailing:
+		ui.Event(progressEvent{ID: keyID(h.Key, h.Name), Text: "Error", Detail: h.Reason, State: progressError})
+	case reconcile.HoldIdle:
+	}
+}
+
+func stepID(s *reconcile.Step) string { return keyID(s.Key, s.Name) }
+
+// keyID names what a step or hold is about as Compose does: "Container
+// shop-web-1", "Network shop_default".
+func keyID(key reconcile.Key, name string) string {
+	kind, rest, _ := strings.Cut(string(key), "/")
+	if name == "" {
+		name = rest
+	}
+	switch kind {
+	case "network":
+		return "Network " + name
+	case "volume":
+		return "Volume " + name
+	case "image":
+		return "Image " + name
+	}
+	if name == rest {
+		return "Container " + string(key)
+	}
+	return "Container " + name
+}
+
+// opWords says how an operation is called while it goes on, and once it is done.
+func opWords(op reconcile.Op) (begin, done string) {
+	switch op {
+	case reconcile.OpCreate, reconcile.OpNetCreate, reconcile.OpVolCreate:
+		return "Creating", "Created"
+	case reconcile.OpRemove, reconcile.OpNetRemove, reconcile.OpVolRemove:
+		return "Removing", "Removed"
+	case reconcile.OpStart:
+		return "Starting", "Started"
+	case reconcile.OpStop:
+		return "Stopping", "Stopped"
+	case reconcile.OpKill:
+		return "Killing", "Killed"
+	case reconcile.OpRestart:
+		return "Restarting", "Started"
+	case reconcile.OpPause:
+		return "Pausing", "Paused"
+	case reconcile.OpUnpause:
+		return "Unpausing", "Unpaused"
+	case reconcile.OpUpdate:
+		return "Updating", "Updated"
+	case reconcile.OpRename:
+		return "Renaming", "Renamed"
+	case reconcile.OpPull:
+		return "Pulling", "Pulled"
+	case reconcile.OpBuild:
+		return "Building", "Built"
+	}
+	return string(op), "Done"
+}
+
+// grace turns a -t flag, in seconds, into a duration; nil: the flag was not given.
+func grace(seconds int, given bool) (*time.Duration, error) {
+	if !given {
+		return nil, nil
+	}
+	if seconds < 0 {
+		return nil, fmt.Errorf("--timeout %d is negative; use 0 to kill at once", seconds)
+	}
+	d := time.Duration(seconds) * time.Second
+	return &d, nil
+}
