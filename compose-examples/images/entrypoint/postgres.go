@@ -54,7 +54,7 @@ func setting(name string) (string, error) {
 	if os.Getenv(name) != "" {
 		return "", fmt.Errorf("%s and %s_FILE are both set: keep one", name, name)
 	}
-	content, err := os.ReadFile(path) // #nosec G304 -- the stack names the file
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read %s_FILE: %w", name, err)
 	}
@@ -116,7 +116,7 @@ func makeCluster(dir, password string) error {
 }
 
 func appendLine(path, line string) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o600) // #nosec G304 -- inside the cluster
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("let the stack's networks in: %w", err)
 	}
@@ -129,7 +129,7 @@ func appendLine(path, line string) error {
 
 // command runs a PostgreSQL tool; only what it says on standard error is shown.
 func command(input, name string, args ...string) error {
-	cmd := exec.Command(name, args...) // #nosec G204 -- fixed tools, arguments are no shell's
+	cmd := exec.Command(name, args...) // #nosec G204 -- fixed tools; arguments go through no shell
 	cmd.Stdin = strings.NewReader(input)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
