@@ -78,8 +78,11 @@ func Load(ctx context.Context, opts LoadOptions) (*Loaded, error) {
 		out.Warnings = l.sortedWarnings()
 		return out, nil
 	}
-	l.warnUnsupported(model)
+	found := findUnsupported(model)
 	if out.Project, err = l.bind(model, options); err != nil {
+		return nil, err
+	}
+	if err := l.reportUnsupported(found, out.Project); err != nil {
 		return nil, err
 	}
 	t := newTranslator(l, out.Project)
@@ -229,7 +232,6 @@ func (l *loading) loadModel(ctx context.Context, name string) (map[string]any, *
 	if err != nil {
 		return nil, nil, l.locate(err)
 	}
-	delete(model, "version")
 	options := loader.ToOptions(&details, []func(*loader.Options){set})
 	return model, options, nil
 }

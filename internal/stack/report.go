@@ -31,7 +31,7 @@ type Variable struct {
 
 // fail is an error about the value at a path.
 func (l *loading) fail(err error, path ...string) error {
-	return l.at(l.position(path...), strings.Join(path, "."), err)
+	return l.at(l.position(path...), clip(strings.Join(path, ".")), err)
 }
 
 // at puts an error behind its place, on one line.
@@ -222,3 +222,6 @@ func collectVariables(n *yaml.Node, all map[string]Variable) {
 		}
 	}
 }
+
+// splitPath takes a pattern of the support table apart.
+func splitPath(path string) []string { return strings.Split(path, ".") }
