@@ -36,6 +36,7 @@ type foreground struct {
 	o      *foregroundOptions
 	attach []string // services whose output is shown
 	began  time.Time
+	before map[string]bool // IDs of the containers there were before; true: it ran
 	mux    *logMux
 
 	ui      progress
@@ -73,9 +74,16 @@ func (a *app) upForeground(ctx context.Context, d daemon, req *api.UpRequest, at
 		mux: newLogMux(a.env.Out, a.env.Err, logMuxOptions{
 			Color: a.colored(a.env.Out) && !o.noColor, Prefix: !o.noPrefix,
 		}),
-		ui: a.progress("Running"), pumps: make(map[string]*pump), more: make(chan struct{}, 1),
+		ui: a.progress("Running"), pumps: make(map[string]*pump), before: make(map[string]bool), more: make(chan struct{}, 1),
 	}
 	f.registerNames()
+	list, err := a.containers(ctx, target{Name: req.Stack.Name}, nil, withoutOneOffs)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		f.before[list[i].ID] = list[i].State.Alive()
+	}
 	return f.run(ctx, signals)
 }
 
@@ -143,7 +151,7 @@ func (f *foreground) loop(ctx, work context.Context, signals <-chan os.Signal, e
 			f.signals++
 			f.interrupt(work)
 		case e := <-steps:
-			f.step(e)
+			showEvent(f.ui, e)
 		case err := <-settled:
 			settled = nil
 			if err != nil && f.stopped == nil {
@@ -173,18 +181,10 @@ func (f *foreground) loop(ctx, work context.Context, signals <-chan os.Signal, e
 	}
 }
 
-// step shows progress until the first container's output is shown.
-func (f *foreground) step(e api.Event) {
-	if !f.shown {
-		showEvent(f.ui, e)
-	}
-}
-
 // fail reports what could not be reached and takes the stack down again, as
 // leaving a foreground up always does.
 func (f *foreground) fail(work context.Context, err error) {
-	f.ui.Stop()
-	f.shown = true
+	f.show()
 	f.a.complain(err)
 	f.decide(1)
 	f.stop(work, "")
@@ -204,7 +204,7 @@ func (f *foreground) settle(work context.Context) {
 		if f.pumps[c.ID] == nil && c.State.Alive() {
 			p := f.pump(work, c.ID, serviceOf(c), shortName(c))
 			p.running = true
-			p.news <- pumpNews{attach: true}
+			p.news <- pumpNews{open: true}
 		}
 	}
 }
@@ -216,6 +216,9 @@ func (f *foreground) show() {
 	}
 	f.shown = true
 	f.ui.Stop()
+	if f.a.progressMode() == "tty" {
+		f.ui = quietProgress{} // the rest would tear the output apart
+	}
 	if names := f.mux.Names(); len(names) > 0 {
 		_, _ = fmt.Fprintln(f.a.env.Out, "Attaching to "+strings.Join(names, ", "))
 	}
@@ -234,7 +237,7 @@ func (f *foreground) event(work context.Context, e runtime.Event) {
 		}
 		p := f.pump(work, e.ID, service, name)
 		p.running = true
-		p.news <- pumpNews{start: true, at: e.Time}
+		p.news <- pumpNews{open: true, started: true}
 	case "die":
 		p := f.pumps[e.ID]
 		if p == nil {
@@ -397,8 +400,8 @@ type pump struct {
 
 // pumpNews tells a pump what has happened to its container.
 type pumpNews struct {
-	attach    bool // it ran before: show what comes from now on
-	start     bool
+	open      bool // it runs
+	started   bool // and that has just begun
 	die       bool
 	code      int
 	codeKnown bool
@@ -417,27 +420,48 @@ func (f *foreground) pump(work context.Context, id, service, name string) *pump 
 }
 
 func (f *foreground) pumping(work context.Context, p *pump) {
-	var reading chan struct{}
-	var since time.Time // of the next run's output
-	reported := false
+	var r reading
 	for {
 		select {
 		case <-work.Done():
 			return
 		case n := <-p.news:
 			switch {
-			case n.attach || n.start:
-				if reading != nil {
-					f.drain(work, reading)
-				}
-				reading, reported = f.read(work, p, n, since), false
-			case n.die && !reported:
-				f.drain(work, reading)
-				reading, since, reported = nil, n.at, true
+			case n.open:
+				f.open(work, p, n, &r)
+			case n.die && !r.reported:
+				f.drain(work, r.done)
+				r.done, r.since, r.reported = nil, n.at, true
 				f.report(work, p, n)
 			}
 		}
 	}
+}
+
+// reading is how far a pump is.
+type reading struct {
+	done     chan struct{} // closed at the end of the run's output; nil: none is read
+	started  time.Time     // of the run
+	since    time.Time     // the end of the run before
+	reported bool          // the run's end
+}
+
+// open follows a run's output, unless it does so already.
+func (f *foreground) open(work context.Context, p *pump, n pumpNews, r *reading) {
+	c, err := f.engine.Inspect(work, p.id)
+	if err != nil || c.Started.Equal(r.started) {
+		return
+	}
+	f.drain(work, r.done)
+	r.started, r.reported = c.Started, false
+	opts := runtime.LogOptions{Follow: true, Tail: -1, Since: r.since, Timestamps: f.o.timestamps, Stdout: true, Stderr: true}
+	switch ran, known := f.before[p.id]; {
+	case ran && !n.started && r.since.IsZero():
+		opts.Tail = 0 // it ran before this up: show what comes from now on
+	case known && r.since.IsZero():
+		opts.Since = c.Started // an old container started again: not its former output
+	}
+	r.done = f.read(work, p, opts)
 }
 
 // drain waits for a reader's end, but not for long: an engine may fail to end it.
@@ -455,19 +479,11 @@ func (f *foreground) drain(work context.Context, reading <-chan struct{}) {
 }
 
 // read follows one run's output; the channel is closed at its end.
-func (f *foreground) read(work context.Context, p *pump, n pumpNews, since time.Time) chan struct{} {
+func (f *foreground) read(work context.Context, p *pump, opts runtime.LogOptions) chan struct{} {
 	done := make(chan struct{})
 	if !p.attached {
 		close(done)
 		return done
-	}
-	opts := runtime.LogOptions{Follow: true, Tail: -1, Since: since, Timestamps: f.o.timestamps, Stdout: true, Stderr: true}
-	if n.attach {
-		opts.Tail = 0
-	} else if since.IsZero() {
-		if c, err := f.engine.Inspect(work, p.id); err == nil && c.Created.Before(f.began) {
-			opts.Since = f.began // an old container started again: not its former output
-		}
 	}
 	f.wg.Go(func() {
 		defer close(done)
