@@ -77,8 +77,9 @@ var (
 )
 
 // transitions is the lifecycle: what each operation does in each state. The
-// rows created, running, paused and exited are as Docker Engine 20.10.24
-// answers, with two refinements that engines of ours make before they call it:
+// rows created, running, paused, restarting and exited are as Docker Engine
+// 20.10.24 answers (a start between two runs of the restart policy does nothing,
+// a kill ends the policy's waiting), with two refinements that engines of ours make before they call it:
 // unpausing a container that is not paused is Invalid (the Engine answers an
 // internal error), and a restart of a paused container is a Conflict (the
 // Engine would lose the frozen process).
@@ -96,8 +97,8 @@ var transitions = map[State]map[Op]Outcome{
 		OpPause: conflict, OpUnpause: to(Running), OpUpdate: to(Paused), OpRemove: conflict,
 	},
 	Restarting: {
-		OpCreate: conflict, OpStart: to(Running), OpStop: to(Exited), OpKill: conflict, OpRestart: to(Running),
-		OpPause: conflict, OpUnpause: invalid, OpUpdate: conflict, OpRemove: conflict,
+		OpCreate: conflict, OpStart: to(Restarting), OpStop: to(Exited), OpKill: to(Exited), OpRestart: to(Running),
+		OpPause: conflict, OpUnpause: invalid, OpUpdate: to(Restarting), OpRemove: conflict,
 	},
 	Removing: {
 		OpCreate: conflict, OpStart: conflict, OpStop: to(Removing), OpKill: conflict, OpRestart: conflict,

@@ -102,7 +102,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		c, err := e.admit(runtime.OpStart, id)
-		if err != nil || c.State == runtime.Running {
+		if err != nil || c.State.Alive() {
 			return err
 		}
 		call.Changed = true
@@ -341,8 +341,11 @@ func (e *Engine) Kill(ctx context.Context, id, signal string) error {
 			return fail(runtime.KindInvalid, "kill", c.Name, "unknown signal %q", signal)
 		}
 		call.Changed = true
-		e.containerEvent(c, "kill", "signal", sig)
 		p := c.proc
+		if p == nil {
+			return e.stopLocked("kill", c, sig, 0) // between two runs of the restart policy
+		}
+		e.containerEvent(c, "kill", "signal", sig)
 		if sig == "KILL" || sig == c.stopSignal() {
 			c.blocked = true
 			e.thaw(c)
@@ -398,6 +401,7 @@ func (e *Engine) Pause(ctx context.Context, id string) error {
 		}
 		call.Changed = true
 		c.State, c.thawed = runtime.Paused, make(chan struct{})
+		e.stopChecks(c)
 		e.containerEvent(c, "pause")
 		return nil
 	})
@@ -415,6 +419,9 @@ func (e *Engine) Unpause(ctx context.Context, id string) error {
 		call.Changed = true
 		c.State = runtime.Running
 		e.thaw(c)
+		if h := c.healthcheck(); h != nil {
+			e.monitor(c, h)
+		}
 		e.containerEvent(c, "unpause")
 		return nil
 	})
@@ -433,7 +440,7 @@ func (e *Engine) Update(ctx context.Context, id string, limits runtime.Limits, r
 			return err
 		}
 		call.Changed = c.Limits != limits || c.Restart != restart
-		c.Limits, c.Restart = limits, restart
+		c.Limits, c.Restart = settled(limits, restart)
 		e.containerEvent(c, "update")
 		return nil
 	})
@@ -447,6 +454,9 @@ func (e *Engine) Rename(ctx context.Context, id, name string) error {
 		c, err := e.get("rename", id)
 		if err != nil {
 			return err
+		}
+		if name == c.Name {
+			return nil
 		}
 		if err := e.checkName("rename", name); err != nil {
 			return err
@@ -474,7 +484,7 @@ func (e *Engine) Remove(ctx context.Context, id string, volumes, force bool) err
 			if c.proc == nil {
 				c.State = runtime.Removing
 			}
-			return fail(runtime.KindConflict, "remove", c.Name, "removal of the container is already in progress")
+			return fail(runtime.KindUnavailable, "remove", c.Name, "still there: removal of the container is already in progress")
 		}
 		if !force && c.State != runtime.Removing {
 			if err := runtime.CheckTransition(c.Name, c.State, runtime.OpRemove); err != nil {
@@ -515,9 +525,13 @@ func (e *Engine) discardLocked(c *container, volumes bool) {
 	}
 }
 
-// Prune removes the stopped containers that match.
+// Prune removes the stopped containers that match. A filter without a label is
+// Invalid, as it would remove what is not the caller's.
 func (e *Engine) Prune(ctx context.Context, filter runtime.Filter) (ids []string, err error) {
 	err = e.call(ctx, "prune", "", func(_ context.Context, call *Call) error {
+		if len(filter.Labels) == 0 {
+			return fail(runtime.KindInvalid, "prune", "containers", "the filter names no label")
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		for _, c := range e.sortedContainers() {
@@ -554,19 +568,30 @@ func (e *Engine) List(ctx context.Context, filter runtime.Filter) (records []run
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		for _, c := range e.sortedContainers() {
-			if !matches(filter, c.Labels) {
-				continue
+			if matches(filter, c.Labels) {
+				records = append(records, c.shallow())
 			}
-			full := c.Clone()
-			records = append(records, runtime.Container{
-				ID: full.ID, Name: full.Name, Labels: full.Labels, Image: full.Image, ImageID: full.ImageID, Command: full.Command,
-				State: full.State, Created: full.Created.Truncate(time.Second), Health: full.Health, Ports: full.Ports, Mounts: full.Mounts, Networks: full.Networks,
-				NetworkMode: full.NetworkMode,
-			})
 		}
 		return nil
 	})
 	return records, err
+}
+
+// shallow is what a list call tells of a container.
+func (c *container) shallow() runtime.Container {
+	full := c.Clone()
+	r := runtime.Container{
+		ID: full.ID, Name: full.Name, Labels: full.Labels, Image: full.Image, ImageID: full.ImageID, Command: full.Command,
+		State: full.State, Created: full.Created.Truncate(time.Second), Ports: full.Ports, Mounts: full.Mounts,
+		Networks: full.Networks, NetworkMode: full.NetworkMode, DependsOn: full.DependsOn,
+	}
+	switch c.State { // what the status line for people mentions
+	case runtime.Running, runtime.Paused:
+		r.Health = full.Health
+	case runtime.Exited, runtime.Restarting:
+		r.ExitCode = full.ExitCode
+	}
+	return r
 }
 
 // Wait returns once the main process has ended.

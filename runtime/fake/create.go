@@ -76,6 +76,16 @@ func (e *Engine) checkLimits(op, name string, l runtime.Limits, r runtime.Restar
 	return nil
 }
 
+// settled fills in what the Docker Engine does: swap as twice the memory, and a
+// name for the policy that does nothing.
+func settled(l runtime.Limits, r runtime.RestartPolicy) (runtime.Limits, runtime.RestartPolicy) {
+	if l.Memory > 0 && l.MemorySwap == 0 {
+		l.MemorySwap = 2 * l.Memory
+	}
+	r.Name = cmp.Or(r.Name, "no")
+	return l, r
+}
+
 func (e *Engine) newContainer(name string, labels map[string]string, spec *runtime.Spec) (*container, error) {
 	if err := e.checkLimits("create", name, spec.Limits, spec.Restart); err != nil {
 		return nil, err
@@ -90,8 +100,8 @@ func (e *Engine) newContainer(name string, labels map[string]string, spec *runti
 	if err := e.checkName("create", name); err != nil {
 		return nil, err
 	}
-	for _, a := range spec.Networks {
-		if e.lookupNetwork(a.Network) == nil {
+	for i, a := range spec.Networks { // the first one is looked for at the start
+		if i > 0 && e.lookupNetwork(a.Network) == nil {
 			return nil, fail(runtime.KindNotFound, "create", name, "network %s not found", a.Network)
 		}
 	}
@@ -105,10 +115,10 @@ func (e *Engine) newContainer(name string, labels map[string]string, spec *runti
 		Container: runtime.Container{
 			ID: newID(), Name: name, Labels: all, Image: spec.Image, ImageID: img.ID, Command: img.command(spec),
 			State: runtime.Created, Created: e.nowLocked(), TTY: spec.TTY, StopSignal: cmp.Or(spec.StopSignal, img.StopSignal),
-			Limits: spec.Limits, Restart: spec.Restart,
 		},
 		spec: spec, image: img, root: img.root.clone(), exited: make(chan struct{}), gone: make(chan struct{}),
 	}
+	c.Limits, c.Restart = settled(spec.Limits, spec.Restart)
 	if identity, err := runtime.ParseIdentity(all); err == nil {
 		c.DependsOn = identity.DependsOn
 	}
@@ -124,15 +134,14 @@ func (e *Engine) planNetworks(c *container) {
 	if c.NetworkMode == "" && len(c.wants) > 0 {
 		c.NetworkMode = c.wants[0].Network
 	}
-	c.NetworkMode = cmp.Or(c.NetworkMode, "bridge")
 	if len(c.wants) == 0 && !strings.HasPrefix(c.NetworkMode, "container:") {
-		c.wants = []runtime.Attachment{{Network: c.NetworkMode}}
+		c.wants = []runtime.Attachment{{Network: cmp.Or(c.NetworkMode, "bridge")}}
 	}
+	c.NetworkMode = cmp.Or(c.NetworkMode, "default")
 	for _, a := range c.wants {
 		c.Networks = append(c.Networks, runtime.Endpoint{Network: a.Network, Aliases: slices.Clone(a.Aliases)})
 	}
 	c.sortNetworks()
-	c.Ports = c.exposed()
 }
 
 func (c *container) sortNetworks() {
@@ -259,7 +268,7 @@ func (e *Engine) portHolder(key portKey) string {
 	return ""
 }
 
-// exposed are the ports of a container that does not run.
+// exposed are the ports that the image and the spec mention.
 func (c *container) exposed() []runtime.BoundPort {
 	var out []runtime.BoundPort
 	for _, s := range slices.Concat(c.image.Exposed, c.spec.Expose) {

@@ -119,7 +119,7 @@ func (e *Engine) ProcessAlive(pid int) bool {
 	return false
 }
 
-// StickRemoval has the next n removals of the container fail with a Conflict
+// StickRemoval has the next n removals of the container end as Unavailable
 // while it stays in state removing; the one after succeeds.
 func (e *Engine) StickRemoval(container string, n int) {
 	e.mu.Lock()

@@ -75,11 +75,12 @@ func (e *Engine) monitor(c *container, h *runtime.Healthcheck) {
 	})
 }
 
-// stopChecks ends the checks; the status stays as it was.
+// stopChecks ends the checks of a container that stops or is paused. The Docker
+// Engine reports it as unhealthy from then on, and sends no event.
 func (e *Engine) stopChecks(c *container) {
 	if c.check != nil {
 		close(c.check.stop)
-		c.check = nil
+		c.check, c.Health = nil, runtime.HealthUnhealthy
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-dev/berth/runtime"
 )
@@ -31,6 +32,7 @@ type Image struct {
 	Healthcheck *runtime.Healthcheck
 	Labels      map[string]string
 	Files       map[string]string // contents by absolute path
+	Dirs        []string          // empty directories
 	Size        int64             // bytes
 	Workload    Workload          `json:"-"`
 }
@@ -98,6 +100,9 @@ func (e *Engine) addImage(ref string, cfg Image) *image {
 	img := &image{Image: cfg, root: newTree()}
 	if old := e.images[cfg.ID]; old != nil {
 		img.tags = old.tags
+	}
+	for _, dir := range cfg.Dirs {
+		img.root.mkdirs(dir, time.Time{})
 	}
 	for name, data := range cfg.Files {
 		img.root.put(name, &file{data: []byte(data), mode: fs.FileMode(0o755)})

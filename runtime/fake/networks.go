@@ -90,7 +90,7 @@ func (e *Engine) leaveLocked(c *container) {
 	for _, key := range c.bound {
 		delete(e.ports, key)
 	}
-	c.bound, c.Ports = nil, c.exposed()
+	c.bound, c.Ports = nil, nil
 	for i, at := range c.Networks {
 		if n := e.networks[at.NetworkID]; n != nil && slices.Contains(n.Containers, c.ID) {
 			e.detach(c, n)

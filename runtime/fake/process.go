@@ -37,15 +37,21 @@ type Process struct {
 
 	once   sync.Once // closes killed
 	forced int       // exit code when killed; set before killed is closed
-	memory int64     // bytes; protected by the engine's mutex, as is size
-	size   runtime.TTYSize
+
+	// Protected by the engine's mutex.
+	memory   int64     // bytes
+	burning  time.Time // since when it uses one core; zero: it does not
+	children uint64    // processes it has started
+	tty      bool
+	size     runtime.TTYSize
+	resized  chan struct{} // capacity 1
 }
 
 func (e *Engine) newProcess(c *container) *Process {
 	e.serial++
 	return &Process{
 		engine: e, c: c, pid: 1000 + e.serial, forced: -1, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard,
-		signals: make(chan string, 16), killed: make(chan struct{}), done: make(chan struct{}),
+		signals: make(chan string, 16), resized: make(chan struct{}, 1), killed: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 

@@ -108,7 +108,7 @@ func (w writer) Write(b []byte) (int, error) {
 }
 
 func (e *Engine) connectStreams(c *container, p *Process) {
-	p.Stdout, p.Stderr = writer{p: p}, writer{p: p, isErr: true}
+	p.Stdout, p.Stderr, p.tty = writer{p: p}, writer{p: p, isErr: true}, c.TTY
 	if c.spec.StdinOpen {
 		p.Stdin = c.input()
 	}
@@ -284,7 +284,7 @@ func (e *Engine) startExec(id string, spec runtime.ExecSpec, in io.Reader, out, 
 	p.Dir, p.User = cmp.Or(spec.WorkingDir, c.workingDir()), cmp.Or(spec.User, c.spec.User, c.image.User)
 	p.Stdout, p.Stderr = out, errOut
 	if spec.TTY {
-		p.Stderr = out
+		p.Stderr, p.tty = out, true
 	}
 	if in != nil {
 		p.Stdin = feed(in, p)
@@ -328,6 +328,10 @@ func (p *Process) resize(size runtime.TTYSize) {
 	p.engine.mu.Lock()
 	defer p.engine.mu.Unlock()
 	p.size = size
+	select {
+	case p.resized <- struct{}{}:
+	default:
+	}
 }
 
 // Size is the size of the process's terminal, as last set.
@@ -357,6 +361,8 @@ func (e *Engine) Attach(ctx context.Context, id string, opts runtime.AttachOptio
 			go func() { // ends with the caller's reader
 				if forward(stdin, streams.In, detachKeys(opts.DetachKeys, c.TTY)) {
 					close(detached)
+				} else if c.spec.StdinOnce {
+					_ = stdin.Close() // closing a pipe never fails
 				}
 			}()
 		}
@@ -434,11 +440,6 @@ func drain(w io.Writer, p *pipe) {
 
 // forward copies input to stdin and reports whether the user detached.
 func forward(stdin *pipe, in io.Reader, keys []byte) (detached bool) {
-	defer func() {
-		if !detached {
-			_ = stdin.Close()
-		}
-	}()
 	buf := make([]byte, 4096)
 	matched := 0
 	for {
@@ -522,8 +523,11 @@ func (e *Engine) sample(c *container) runtime.Stats {
 		return s
 	}
 	s.CPUNanos = uint64(c.work.CPU * float64(c.Uptime(now)))
+	if from := c.proc.burning; !from.IsZero() {
+		s.CPUNanos += uint64(max(0, now.Sub(from)))
+	}
 	s.Memory = c.work.Memory + uint64(c.proc.memory)
-	s.Pids = 1 + uint64(len(c.execs))
+	s.Pids = 1 + uint64(len(c.execs)) + c.proc.children
 	return s
 }
 
