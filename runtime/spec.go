@@ -44,7 +44,8 @@ type Spec struct {
 	Init        *bool         `json:"init,omitempty"`
 	TTY         bool          `json:"tty,omitempty"`
 	StdinOpen   bool          `json:"stdinOpen,omitempty"`
-	Attach      *bool         `json:"attach,omitempty"` // false: its output is not followed by up
+	StdinOnce   bool          `json:"stdinOnce,omitempty"` // with StdinOpen: stdin ends when the first who is attached ends it
+	Attach      *bool         `json:"attach,omitempty"`    // false: its output is not followed by up
 	Logging     *Logging      `json:"logging,omitempty"`
 
 	Privileged     bool              `json:"privileged,omitempty"`
