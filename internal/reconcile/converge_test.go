@@ -2,106 +2,24 @@ package reconcile
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
 
-// world carries steps out on an Observed by the transition table alone.
-type world struct {
-	*fixture
-	now  time.Time
-	next int
-}
-
-// apply carries out one step; an illegal one is the planner's mistake.
-func (w *world) apply(s Step) error {
-	switch s.Op {
-	case OpCreate:
-		return w.create(s)
-	case OpNetCreate:
-		w.o.Networks[s.Name] = runtime.Network{ID: fmt.Sprint("net-", w.next), Name: s.Name, Labels: s.Network.Labels}
-		w.next++
-	case OpNetRemove:
-		delete(w.o.Networks, s.Name)
-	case OpVolCreate:
-		w.o.Volumes[s.Name] = runtime.Volume{Name: s.Name, Labels: s.Volume.Labels}
-	case OpVolRemove:
-		delete(w.o.Volumes, s.Name)
-	case OpPull:
-		w.o.Images[s.Name] = ImageState{ID: "sha256:" + s.Name}
-	default:
-		return w.move(s)
-	}
-	return nil
-}
-
-func (w *world) create(s Step) error {
-	for _, c := range w.o.Containers {
-		if c.Name == s.Name {
-			return fmt.Errorf("create: the name %s is taken", s.Name)
-		}
-	}
-	w.next++
-	w.o.Containers = append(w.o.Containers, runtime.Container{
-		ID: fmt.Sprint("made-", w.next), Name: s.Name, Labels: s.Labels, State: runtime.Created, Created: w.now,
-		ImageID: w.o.Images[s.Spec.Image].ID, Limits: s.Spec.Limits, Restart: s.Spec.Restart,
-	})
-	slices.SortFunc(w.o.Containers, func(a, b runtime.Container) int { return cmpString(a.Name, b.Name) })
-	return nil
-}
-
-func cmpString(a, b string) int {
-	if a < b {
-		return -1
-	}
-	return 1
-}
-
-func (w *world) move(s Step) error {
-	i := slices.IndexFunc(w.o.Containers, func(c runtime.Container) bool { return c.ID == s.Container })
-	if i < 0 {
-		return fmt.Errorf("%s: no container %s", s.Op, s.Container)
-	}
-	c := &w.o.Containers[i]
-	switch s.Op {
-	case OpRename:
-		c.Name = s.NewName
-		return nil
-	case OpRemove:
-		if s.Force {
-			c.State = runtime.Exited
-		}
-	}
-	if err := runtime.CheckTransition(c.Name, c.State, runtime.Op(s.Op)); err != nil {
-		return err
-	}
-	was := c.State
-	c.State = runtime.Transition(c.State, runtime.Op(s.Op)).To
-	switch {
-	case c.State == runtime.Removed:
-		w.o.Containers = slices.Delete(w.o.Containers, i, i+1)
-	case s.Op == OpStart || s.Op == OpRestart:
-		c.Started, c.ExitCode = w.now, 0
-		if w.d.Stack.Service(s.Service) != nil && Jobs(w.d.Stack)[s.Service] {
-			c.State, c.Finished = runtime.Exited, w.now // a job ends at once
-		}
-		c.Health = runtime.HealthHealthy
-	case s.Op == OpUpdate:
-		c.Limits, c.Restart = s.Limits, s.Restart
-	case was.Alive() && !c.State.Alive():
-		c.Finished = w.now
-	}
-	return nil
+// trial is a world in which time passes.
+type trial struct {
+	*world
+	now time.Time
 }
 
 // checkLive fails when two containers of one replica and revision live.
-func (w *world) checkLive(t *rapid.T) {
+func (w *trial) checkLive(t *rapid.T) {
 	live := map[string]string{}
 	for _, c := range w.o.Containers {
 		id, err := runtime.ParseIdentity(c.Labels)
@@ -182,20 +100,20 @@ func TestPlansConverge(t *testing.T) {
 		if rapid.IntRange(0, 9).Draw(t, "down") == 0 {
 			f.d.Down = &Down{}
 		}
-		w := &world{fixture: f, now: t0}
+		w := &trial{world: newWorld(&f.d, &f.o, &f.m), now: t0}
 		w.settle(t, rapid.Bool().Draw(t, "one step a turn"))
 		if f.d.Down == nil {
 			w.checkWants(t)
-		} else if len(f.o.Containers)+len(f.o.Networks) > 0 {
-			t.Fatalf("left after down: %v %v", f.o.Containers, f.o.Networks)
+		} else if len(w.o.Containers)+len(w.o.Networks) > 0 {
+			t.Fatalf("left after down: %v %v", w.o.Containers, w.o.Networks)
 		}
 	})
 }
 
-func (w *world) settle(t *rapid.T, oneStep bool) {
+func (w *trial) settle(t *rapid.T, oneStep bool) {
 	for turn := 0; ; turn++ {
 		w.now = w.now.Add(time.Second)
-		w.endJobs()
+		w.endJobs(w.now)
 		p := Decide(&w.d, &w.o, &w.m, w.now)
 		if p.Empty() {
 			if !p.Settled() && w.d.Down == nil {
@@ -210,7 +128,7 @@ func (w *world) settle(t *rapid.T, oneStep bool) {
 			if oneStep && i > 0 {
 				break
 			}
-			if err := w.apply(s); err != nil {
+			if err := w.apply(s, w.now); err != nil {
 				t.Fatalf("illegal step %v: %v", s, err)
 			}
 			w.m.Begin(s)
@@ -220,20 +138,9 @@ func (w *world) settle(t *rapid.T, oneStep bool) {
 	}
 }
 
-// endJobs has the jobs that run exit with 0.
-func (w *world) endJobs() {
-	jobs := Jobs(w.d.Stack)
-	for i := range w.o.Containers {
-		c := &w.o.Containers[i]
-		if id, err := runtime.ParseIdentity(c.Labels); err == nil && jobs[id.Service] && c.State == runtime.Running {
-			c.State, c.Finished = runtime.Exited, w.now
-		}
-	}
-}
-
 // checkWants compares what is left with what was wanted. A service that waits
 // for a dependency somebody stopped is left as it was.
-func (w *world) checkWants(t *rapid.T) {
+func (w *trial) checkWants(t *rapid.T) {
 	held := map[string]bool{}
 	for _, h := range Decide(&w.d, &w.o, &w.m, w.now).Holds {
 		held[h.Service] = held[h.Service] || h.Kind == HoldFailing
@@ -288,5 +195,29 @@ func BenchmarkDecide(b *testing.B) {
 		if p := f.plan(); !p.Empty() {
 			b.Fatal(p)
 		}
+	}
+}
+
+func TestPredictPlaysAnUpOut(t *testing.T) {
+	f := shop(svc("db", 1), svc("job", 1, dep("db", stack.Healthy)), svc("web", 2, dep("job", stack.Completed)))
+	clear(f.o.Networks)
+	delete(f.o.Images, "web:1")
+	want := squeeze(`create network network/shop_default shop_default (no network)
+		pull image/web:1 web:1 (image missing)
+		create db/1 shop-db-1 (no container)
+		create job/1 shop-job-1 (no container)
+		create web/1 shop-web-1 (no container)
+		create web/2 shop-web-2 (no container)
+		start db/1 shop-db-1 (created, not started)
+		start job/1 shop-job-1 (created, not started)
+		start web/1 shop-web-1 (created, not started)
+		start web/2 shop-web-2 (created, not started)
+		hold job/1 shop-job-1 (exited (0); the job is done)`)
+	got := Predict(&f.d, &f.o, &f.m, t0)
+	if diff := cmp.Diff(want, squeeze(got.String())); diff != "" {
+		t.Errorf("prediction (-want +got):\n%s", diff)
+	}
+	if len(f.o.Networks) != 0 || len(f.o.Containers) != 0 {
+		t.Error("the prediction changed what was observed")
 	}
 }
