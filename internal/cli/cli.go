@@ -152,6 +152,7 @@ func newRoot(a *app) *cobra.Command {
 	// Flags of a command may mean something else than the global ones of the
 	// same letter (run -p, logs -f): global flags stand before the command.
 	root.TraverseChildren = true
+	root.SuggestionsMinimumDistance = 2
 	a.global.register(root.Flags())
 	root.PersistentFlags().BoolVar(&a.global.dryRun, "dry-run", false, "Print what the command would change, and change nothing")
 	root.AddCommand(lifecycleCommands(a)...)

@@ -54,7 +54,7 @@ func (p *liveProgress) start() *tea.Program {
 	}
 	opts := []tea.ProgramOption{
 		tea.WithInput(nil), tea.WithOutput(p.out), tea.WithEnvironment(p.environ),
-		tea.WithoutSignalHandler(), tea.WithFPS(30),
+		tea.WithoutSignalHandler(), tea.WithFPS(30), tea.WithWindowSize(p.model.width, p.model.height),
 	}
 	if !p.colors {
 		opts = append(opts, tea.WithColorProfile(colorprofile.Ascii))
@@ -127,7 +127,11 @@ func (m *liveModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-func (m *liveModel) View() tea.View { return tea.NewView(m.render()) }
+func (m *liveModel) View() tea.View {
+	v := tea.NewView(m.render())
+	v.DisableBracketedPasteMode = true // no input is read
+	return v
+}
 
 // render draws the head line and as many items as fit: those at work first,
 // then the latest finished.
