@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -104,7 +105,7 @@ func (w *world) events(ctx context.Context) ([]byte, error) {
 				return out.Bytes(), err
 			}
 		case err := <-failed:
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return out.Bytes(), err

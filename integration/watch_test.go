@@ -41,7 +41,10 @@ func (w *world) watchProject() *watch {
 			select {
 			case m := <-messages:
 				x.note(m)
-			case <-failed:
+			case err := <-failed:
+				if ctx.Err() == nil {
+					w.t.Logf("the engine's events ended: %v", err)
+				}
 				return
 			}
 		}

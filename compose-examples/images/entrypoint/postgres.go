@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -129,7 +130,7 @@ func appendLine(path, line string) error {
 
 // command runs a PostgreSQL tool; only what it says on standard error is shown.
 func command(input, name string, args ...string) error {
-	cmd := exec.Command(name, args...) // #nosec G204 -- fixed tools; arguments go through no shell
+	cmd := exec.CommandContext(context.Background(), name, args...) // #nosec G204 -- fixed tools; arguments go through no shell
 	cmd.Stdin = strings.NewReader(input)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
