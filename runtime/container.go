@@ -39,6 +39,10 @@ type Container struct {
 	Ports       []BoundPort   `json:"ports,omitempty"`    // sorted
 	DependsOn   []string      `json:"dependsOn,omitempty"`
 
+	// Status is what a list says for people, such as "Up 2 minutes (healthy)";
+	// empty after an inspection, and where an engine has no such text.
+	Status string `json:"-"`
+
 	SizeRW     int64 `json:"sizeRw,omitempty"`     // bytes; only where asked for
 	SizeRootFs int64 `json:"sizeRootFs,omitempty"` // bytes; only where asked for
 }
