@@ -36,6 +36,7 @@ type container struct {
 	gone          chan struct{} // closed when it is removed
 	loseExit      bool
 	stuckRemovals int
+	stuck         bool // a removal has been tried
 
 	stdin  *pipe
 	output output
@@ -480,13 +481,13 @@ func (e *Engine) Remove(ctx context.Context, id string, volumes, force bool) err
 			return err
 		}
 		if c.stuckRemovals > 0 {
-			c.stuckRemovals--
+			c.stuckRemovals, c.stuck = c.stuckRemovals-1, true
 			if c.proc == nil {
 				c.State = runtime.Removing
 			}
 			return fail(runtime.KindUnavailable, "remove", c.Name, "still there: removal of the container is already in progress")
 		}
-		if !force && c.State != runtime.Removing {
+		if !force && !c.stuck {
 			if err := runtime.CheckTransition(c.Name, c.State, runtime.OpRemove); err != nil {
 				return err
 			}

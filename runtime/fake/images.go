@@ -166,6 +166,9 @@ func (e *Engine) Pull(ctx context.Context, ref string, opts runtime.PullOptions)
 			return fail(runtime.KindUnavailable, "pull", ref, "the registry cannot be reached: no such host")
 		}
 		cfg, ok := e.remote[reference(ref)]
+		if host := registry(ref); !ok && host != "" && !e.knowsRegistry(host) {
+			return fail(runtime.KindUnavailable, "pull", ref, "the registry %s cannot be reached: connection refused", host)
+		}
 		if !ok {
 			return fail(runtime.KindNotFound, "pull", ref, "not known to the registry, or it needs a login")
 		}
@@ -179,6 +182,25 @@ func (e *Engine) Pull(ctx context.Context, ref string, opts runtime.PullOptions)
 		opts.Progress(runtime.Progress{Status: "Status: Downloaded newer image for " + reference(ref)})
 	}
 	return err
+}
+
+// registry is the host that a reference names, "" for the default one.
+func registry(ref string) string {
+	host, _, ok := strings.Cut(ref, "/")
+	if ok && (strings.ContainsAny(host, ".:") || host == "localhost") && host != "docker.io" {
+		return host
+	}
+	return ""
+}
+
+// knowsRegistry reports whether an image was put into the registry at host.
+func (e *Engine) knowsRegistry(host string) bool {
+	for ref := range e.remote {
+		if registry(ref) == host {
+			return true
+		}
+	}
+	return false
 }
 
 // Push puts a local image into the registry.
@@ -210,6 +232,9 @@ func (e *Engine) Build(ctx context.Context, build *runtime.Build, progress func(
 		dockerfile, err := readDockerfile(build)
 		if err != nil {
 			return fail(runtime.KindInvalid, "build", object, "read the Dockerfile: %w", err)
+		}
+		if bad := unknownInstruction(dockerfile); bad != "" {
+			return fail(runtime.KindInvalid, "build", object, "dockerfile parse error: unknown instruction: %s", bad)
 		}
 		var cfg Image
 		if e.opts.OnBuild != nil {
@@ -257,6 +282,28 @@ func readDockerfile(build *runtime.Build) ([]byte, error) {
 		name = filepath.Join(build.Context, name)
 	}
 	return os.ReadFile(name) //nolint:gosec // a test's own build context
+}
+
+var instructions = []string{
+	"ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "RUN",
+	"SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+}
+
+// unknownInstruction is the first word of a Dockerfile's line that is none.
+func unknownInstruction(dockerfile []byte) string {
+	continued := false
+	for line := range strings.Lines(string(dockerfile)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		word, _, _ := strings.Cut(line, " ")
+		if !continued && !slices.Contains(instructions, strings.ToUpper(word)) {
+			return word
+		}
+		continued = strings.HasSuffix(line, "\\")
+	}
+	return ""
 }
 
 // Tag gives an image another reference.
