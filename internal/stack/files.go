@@ -179,7 +179,7 @@ func (l *loading) readEnvFiles(explicit []string) error {
 			return nil
 		}
 		f := filepath.Join(l.workingDir(), ".env")
-		if st, err := os.Stat(f); err != nil || st.IsDir() {
+		if !isFile(f) {
 			return nil
 		}
 		files = append(files, f)

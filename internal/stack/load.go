@@ -74,7 +74,7 @@ func Load(ctx context.Context, opts LoadOptions) (*Loaded, error) {
 	}
 	out := &Loaded{loading: l}
 	if opts.NoInterpolate {
-		out.model = model
+		out.model = withoutContents(model)
 		out.Warnings = l.sortedWarnings()
 		return out, nil
 	}
@@ -234,6 +234,25 @@ func (l *loading) loadModel(ctx context.Context, name string) (map[string]any, *
 	}
 	options := loader.ToOptions(&details, []func(*loader.Options){set})
 	return model, options, nil
+}
+
+// withoutContents drops the secrets' and configs' contents that the library
+// has put into the tree, so that printing it shows what the files say.
+func withoutContents(model map[string]any) map[string]any {
+	for _, section := range []string{"secrets", "configs"} {
+		objects, _ := model[section].(map[string]any)
+		for _, o := range objects {
+			m, ok := o.(map[string]any)
+			if !ok {
+				continue
+			}
+			delete(m, types.SecretConfigXValue)
+			if m["environment"] != nil {
+				delete(m, "content")
+			}
+		}
+	}
+	return model
 }
 
 // guard turns a panic of the library into an error: it asserts types that a

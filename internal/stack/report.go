@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	yamlLine = regexp.MustCompile(`^(.*?)\bline (\d+)(?:, column \d+)?:? ?(.*)$`)
+	yamlLine = regexp.MustCompile(`\bline (\d+)`)
 	// The places that the library names in its messages.
 	dottedPath = regexp.MustCompile(`\b(?:services|networks|volumes|secrets|configs|jobs|models|include)(?:\.[\w.\[\]-]*[\w\]])`)
 	quotedName = regexp.MustCompile(`\b(service|network|volume|secret|config) "?([\w.-]+)"?`)

@@ -129,6 +129,9 @@ func (s *ruleSet) addFormats() {
 	set("deployment", "bytes", "resources", "limits", "memory")
 	set("deployment", "bytes", "resources", "reservations", "memory")
 	set("service", "restart", "restart")
+	for _, r := range s.compose.Defs["workload_spec"].Properties["ports"].Items.OneOf {
+		r.Format = "port"
+	}
 	set("container_spec", "number", "cpus")
 	set("deployment", "number", "resources", "limits", "cpus")
 	set("deployment", "number", "resources", "reservations", "cpus")
@@ -182,7 +185,7 @@ func (l *loading) validator(s *source) (*validator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &validator{source: s, set: set, root: set.compose, literal: l.opts.NoInterpolate}, nil
+	return &validator{source: s, set: set, root: set.compose}, nil
 }
 
 // extensionKey is the one key that holds what Berth adds to the specification.
@@ -214,10 +217,10 @@ func (v *validator) extension(def string, n *yaml.Node, path []string) error {
 // validator checks the nodes of one file. A scalar with a variable in it fits
 // every scalar type: the library converts it once it is known.
 type validator struct {
-	source  *source
-	set     *ruleSet
-	root    *rule // whose $defs a $ref means
-	literal bool  // variables stay as they stand, and are text
+	source *source
+	set    *ruleSet
+	root   *rule // whose $defs a $ref means
+	ports  int   // published so far
 }
 
 // invalid is a violation; the deeper it is, the more it tells.
@@ -283,8 +286,8 @@ func (v *validator) value(r *rule, n *yaml.Node, path []string) *invalid {
 			return e
 		}
 	}
-	if len(r.Type) > 0 && !v.fits(r.Type, n) {
-		e := v.fail(n, path, "is %s; it must be %s", article(kindName(n)), wanted(r.Type))
+	if want := v.types(r); len(want) > 0 && !v.fits(want, n) {
+		e := v.fail(n, path, "is %s; it must be %s", article(kindName(n)), wanted(want))
 		e.kind = true
 		return e
 	}
@@ -298,6 +301,16 @@ func (v *validator) value(r *rule, n *yaml.Node, path []string) *invalid {
 	case yaml.AliasNode, yaml.DocumentNode, yaml.StreamNode:
 	}
 	return nil
+}
+
+// types are the kinds of value a rule, or what it is made of, accepts.
+func (v *validator) types(r *rule) []string {
+	for _, sub := range r.AllOf {
+		if len(r.Type) == 0 {
+			r = v.deref(sub)
+		}
+	}
+	return r.Type
 }
 
 // variable reports whether a scalar's value is known only after interpolation.
@@ -530,8 +543,26 @@ func (v *validator) scalar(r *rule, n *yaml.Node, path []string) *invalid {
 			return v.fail(n, path, "%s is more than %v", clip(n.Value), *r.Maximum)
 		}
 	}
+	if r.Format == "port" {
+		return v.port(n, path)
+	}
 	if msg := checkFormat(r.Format, n); msg != "" {
 		return v.fail(n, path, "%s", msg)
+	}
+	return nil
+}
+
+// maxPorts bounds how many ports the ranges of one file expand to.
+const maxPorts = 65536
+
+// port checks a published port in its short form.
+func (v *validator) port(n *yaml.Node, path []string) *invalid {
+	list, err := types.ParsePortConfig(n.Value)
+	if err != nil {
+		return v.fail(n, path, "%q is not a port such as 80, 8080:80 or 127.0.0.1:8080-8090:80-90/udp: %s", clip(n.Value), clip(err.Error()))
+	}
+	if v.ports += len(list); v.ports > maxPorts {
+		return v.fail(n, path, "the file publishes more than %d ports", maxPorts)
 	}
 	return nil
 }

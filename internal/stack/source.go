@@ -138,14 +138,18 @@ func (s *source) parse() error {
 	return nil
 }
 
-// yamlError puts a parser's message on one line behind file and line.
+// yamlError puts a parser's message on one line behind file and line: where
+// the construct began that it could not read.
 func (s *source) yamlError(err error) error {
-	msg := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "yaml: ")
+	msg := oneLine(strings.TrimPrefix(err.Error(), "yaml: "))
+	pos := Position{File: s.name}
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
-		n, _ := strconv.Atoi(m[2])
-		return fmt.Errorf("%s: not valid YAML: %s", Position{s.name, n}, strings.TrimSpace(m[1]+m[3]))
+		pos.Line, _ = strconv.Atoi(m[1])
 	}
-	return fmt.Errorf("%s: not valid YAML: %s", s.name, msg)
+	if i := strings.LastIndex(msg, ": "); i >= 0 {
+		msg = msg[i+2:]
+	}
+	return fmt.Errorf("%s: not valid YAML: %s", pos, msg)
 }
 
 // expansion counts the nodes a document has once its aliases are expanded,
@@ -384,12 +388,6 @@ func (l *loading) readIncludes(ctx context.Context, s *source, list *yaml.Node, 
 	for i, item := range resolved(list).Content {
 		item = resolved(item)
 		from := &origin{pos: Position{s.name, item.Line}, path: "include." + strconv.Itoa(i)}
-		if item.Kind == yaml.ScalarNode {
-			if err := l.readReference(ctx, item.Value, dir, "", env, from); err != nil {
-				return err
-			}
-			continue
-		}
 		if err := l.readInclude(ctx, item, dir, env, from); err != nil {
 			return err
 		}
@@ -397,48 +395,70 @@ func (l *loading) readIncludes(ctx context.Context, s *source, list *yaml.Node, 
 	return nil
 }
 
-// readInclude reads an include in its long form.
+// readInclude reads an include, in its short or long form.
 func (l *loading) readInclude(ctx context.Context, item *yaml.Node, dir string, env types.Mapping, from *origin) error {
-	project := ""
-	if n := child(item, "project_directory"); n != nil {
-		v, err := l.substitute(n.Value, lookupIn(env))
+	paths, project := scalars(item), ""
+	if item.Kind != yaml.ScalarNode {
+		if paths = nil; child(item, "path") != nil {
+			paths = scalars(child(item, "path"))
+		}
+		if n := child(item, "project_directory"); n != nil {
+			v, err := l.substitute(n.Value, lookupIn(env))
+			if err != nil {
+				return l.at(from.pos, from.path+".project_directory", err)
+			}
+			project = joinDir(dir, v)
+		}
+	}
+	for i, ref := range paths {
+		path, err := l.local(ref, dir, env, from)
 		if err != nil {
-			return l.at(from.pos, from.path+".project_directory", err)
+			return err
 		}
-		project = joinDir(dir, v)
-	}
-	if files := child(item, "env_file"); files != nil {
-		vars := map[string]string{}
-		for _, f := range scalars(files) {
-			if f == "/dev/null" {
-				continue
+		if i == 0 { // the main file; the others override it
+			if project == "" {
+				project = filepath.Dir(path)
 			}
-			if err := readDotenv(joinDir(dir, f), vars, env); err != nil {
-				return l.at(from.pos, from.path+".env_file", fmt.Errorf("%s: %w", clip(f), err))
-			}
-		}
-		env = env.Clone().Merge(vars)
-	}
-	if paths := child(item, "path"); paths != nil {
-		for _, p := range scalars(paths) {
-			if err := l.readReference(ctx, p, dir, project, env, from); err != nil {
+			if env, err = l.includeEnv(item, dir, project, env, from); err != nil {
 				return err
 			}
+		}
+		if err := l.readSource(ctx, path, project, env, from); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// readReference reads one included file.
-func (l *loading) readReference(ctx context.Context, ref, dir, project string, env types.Mapping, from *origin) error {
-	path, err := l.local(ref, dir, env, from)
-	if err != nil {
-		return err
+// includeEnv adds what the included project's env files hold, its .env if none are named.
+func (l *loading) includeEnv(item *yaml.Node, dir, project string, env types.Mapping, from *origin) (types.Mapping, error) {
+	var files []string
+	if n := child(item, "env_file"); n != nil {
+		for _, f := range scalars(n) {
+			f, err := l.substitute(f, lookupIn(env))
+			if err != nil {
+				return nil, l.at(from.pos, from.path+".env_file", err)
+			}
+			if f != os.DevNull {
+				files = append(files, joinDir(dir, f))
+			}
+		}
+	} else if f := filepath.Join(project, ".env"); isFile(f) {
+		files = []string{f}
 	}
-	if project == "" {
-		project = filepath.Dir(path)
+	vars := map[string]string{}
+	for _, f := range files {
+		if err := readDotenv(f, vars, env); err != nil {
+			return nil, l.at(from.pos, from.path, fmt.Errorf("%s: env file: %w", l.show(f), err))
+		}
 	}
-	return l.readSource(ctx, path, project, env, from)
+	return env.Clone().Merge(vars), nil
+}
+
+// isFile reports whether there is something other than a directory.
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && !st.IsDir()
 }
 
 // local is the path a reference to another Compose file means. Nothing is
