@@ -86,6 +86,7 @@ func containerOfSummary(s container.Summary) runtime.Container {
 		ImageID:     s.ImageID,
 		Command:     strings.Fields(s.Command),
 		State:       runtime.State(s.State),
+		Status:      s.Status,
 		Created:     time.Unix(s.Created, 0).UTC(),
 		NetworkMode: s.HostConfig.NetworkMode,
 		SizeRW:      s.SizeRw,

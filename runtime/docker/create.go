@@ -3,6 +3,7 @@ package docker
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"path"
@@ -32,7 +33,7 @@ func (e *Engine) Create(ctx context.Context, name string, labels map[string]stri
 	if err != nil {
 		return "", refuse(runtime.KindInvalid, "create", name, "%w", err)
 	}
-	files, err := fileArchive(spec.Files, contents)
+	files, err := fileArchives(spec, contents)
 	if err != nil {
 		return "", refuse(runtime.KindInvalid, "create", name, "%w", err)
 	}
@@ -90,7 +91,7 @@ func (e *Engine) findCreated(ctx context.Context, name string, labels map[string
 }
 
 // furnish connects further networks and writes the files.
-func (e *Engine) furnish(ctx context.Context, id, name string, made *creation, files []byte) error {
+func (e *Engine) furnish(ctx context.Context, id, name string, made *creation, files map[string][]byte) error {
 	for _, n := range made.Connect {
 		call, cancel := e.change(ctx)
 		err := e.api().NetworkConnect(call, n.Network, id, n.Settings)
@@ -99,13 +100,15 @@ func (e *Engine) furnish(ctx context.Context, id, name string, made *creation, f
 			return e.fail("connect to network "+n.Network, name, err)
 		}
 	}
-	if len(files) == 0 {
-		return nil
+	for _, dir := range sortedKeys(files) {
+		call, cancel := context.WithTimeout(ctx, e.timeouts.Transfer)
+		err := e.api().CopyToContainer(call, id, dir, bytes.NewReader(files[dir]), container.CopyToContainerOptions{})
+		cancel()
+		if err != nil {
+			return e.fail("write files into", name, err)
+		}
 	}
-	call, cancel := context.WithTimeout(ctx, e.timeouts.Transfer)
-	defer cancel()
-	err := e.api().CopyToContainer(call, id, "/", bytes.NewReader(files), container.CopyToContainerOptions{})
-	return e.fail("write files into", name, err)
+	return nil
 }
 
 func alreadyConnected(err error) bool {
@@ -114,12 +117,45 @@ func alreadyConnected(err error) bool {
 
 const fileModeDefault = 0o444
 
-// fileArchive packs the contents of files; nil when there are none. Every file
-// must have its content: a container never starts with half its secrets.
-func fileArchive(files []runtime.File, contents map[string][]byte) ([]byte, error) {
-	if len(files) == 0 {
-		return nil, nil
+// fileArchives packs the contents of a container's files, by the directory
+// into which each archive is extracted. Every file must have its content: a
+// container never starts with half its secrets.
+func fileArchives(spec *runtime.Spec, contents map[string][]byte) (map[string][]byte, error) {
+	byDir := map[string][]runtime.File{}
+	for _, f := range spec.Files {
+		dir := fileRoot(spec, f)
+		byDir[dir] = append(byDir[dir], f)
 	}
+	out := map[string][]byte{}
+	for _, dir := range sortedKeys(byDir) {
+		archive, err := fileArchive(dir, byDir[dir], contents)
+		if err != nil {
+			return nil, err
+		}
+		out[dir] = archive
+	}
+	return out, nil
+}
+
+// fileRoot is the directory a file's archive is extracted into: the root, or
+// the mount the file lies in when the root file system is read-only.
+func fileRoot(spec *runtime.Spec, f runtime.File) string {
+	if !spec.ReadOnly {
+		return "/"
+	}
+	target, root := path.Clean(f.Target), ""
+	for _, m := range spec.Mounts {
+		if dir := path.Clean(m.Target); within(path.Dir(target), dir) && len(dir) > len(root) {
+			root = dir
+		}
+	}
+	if root == "" {
+		return path.Dir(target) // translateMounts has put a volume there
+	}
+	return root
+}
+
+func fileArchive(dir string, files []runtime.File, contents map[string][]byte) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, f := range files {
@@ -127,13 +163,10 @@ func fileArchive(files []runtime.File, contents map[string][]byte) ([]byte, erro
 		if !ok {
 			return nil, errors.New("the content of " + f.Name + " is missing")
 		}
-		mode := int64(f.Mode)
-		if mode == 0 {
-			mode = fileModeDefault
-		}
+		name := strings.TrimPrefix(strings.TrimPrefix(path.Clean(f.Target), dir), "/")
 		h := &tar.Header{
-			Typeflag: tar.TypeReg, Name: strings.TrimPrefix(path.Clean(f.Target), "/"), Size: int64(len(content)),
-			Mode: mode, Uid: f.UID, Gid: f.GID, Format: tar.FormatPAX,
+			Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)),
+			Mode: int64(cmp.Or(f.Mode, fileModeDefault)), Uid: f.UID, Gid: f.GID, Format: tar.FormatPAX,
 		}
 		if err := w.WriteHeader(h); err != nil {
 			return nil, err

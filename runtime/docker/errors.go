@@ -106,6 +106,8 @@ func kindByText(text string) runtime.Kind {
 			"exec format error", "invalid argument", "operation not permitted", "outside of rootfs", "unknown capability", "no such process") {
 			return runtime.KindInvalid
 		}
+	case has("error processing tar file", "container rootfs is marked read-only", ": not a directory"):
+		return runtime.KindInvalid
 	case has("failed to parse", "dockerfile parse error", "returned a non-zero code", "requires buildkit", "unknown instruction", "forbidden path outside the build context"):
 		return runtime.KindInvalid
 	case has("minimum memory", "range of cpus", "invalid cpu", "should be less than", "conflicting options", "unsupported", "unknown runtime", "unknown log opt", "invalid mount config", "plugin not found", "error looking up logging plugin"):
@@ -154,7 +156,7 @@ var (
 	portTaken = regexp.MustCompile(`(?i)bind for (\S+) failed: port is already allocated`)
 	portInUse = regexp.MustCompile(`(?i)listen (\w+) (\S+): bind: address already in use`)
 	bindFails = regexp.MustCompile(`(?i)failed to bind (?:host )?port (?:for )?(\S+?):? .*address already in use`)
-	noise     = regexp.MustCompile(`(?i)^(error response from daemon|error during connect|failed to create (shim )?task(?: for container)?|oci runtime (create|exec) failed|runc (create|exec) failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|unable to start container process|starting container process caused|error during container init|exec failed|error while creating mount source path|invalid reference format: repository name|unknown|errdefs|rpc error): *`)
+	noise     = regexp.MustCompile(`(?i)^(error response from daemon|error during connect|failed to create (shim )?task(?: for container)?|oci runtime (create|exec) failed|runc (create|exec) failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|unable to start container process|starting container process caused|error during container init|exec failed|error while creating mount source path|invalid reference format: repository name|unknown|errdefs|rpc error|error processing tar file\(exit status \d+\)): *`)
 )
 
 // clean takes wrapping out of an engine's message that says nothing to a

@@ -108,6 +108,9 @@ func limitsOf(r container.Resources) runtime.Limits {
 	if liftedCPUSet(l.CPUSetCPUs) {
 		l.CPUSetCPUs = ""
 	}
+	if l.MemorySwap >= noMemory {
+		l.MemorySwap = -1
+	}
 	if l.Memory >= noMemory {
 		l.Memory, l.MemorySwap = 0, 0
 	}
@@ -195,11 +198,14 @@ func updateMemory(up *container.Resources, now, want runtime.Limits, host machin
 	switch {
 	case want.Memory != 0:
 		up.Memory, up.MemorySwap = want.Memory, want.MemorySwap
-		if want.MemorySwap == 0 {
+		switch want.MemorySwap {
+		case 0:
 			up.MemorySwap = 2 * want.Memory // as the engine chooses at creation
+		case -1:
+			up.MemorySwap = noMemory // the engine does not pass -1 on in an update
 		}
 	case now.Memory != 0:
-		up.Memory, up.MemorySwap = noMemory, -1
+		up.Memory, up.MemorySwap = noMemory, noMemory
 	}
 	up.MemoryReservation = want.MemoryReservation
 	if want.MemoryReservation == 0 && now.MemoryReservation != 0 {

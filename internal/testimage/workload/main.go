@@ -59,6 +59,7 @@ func behaviours() map[string]func([]string) (int, error) {
 		"tty":         tty,
 		"healthcheck": healthcheck,
 		"get":         get,
+		"signal":      sendSignal,
 	}
 }
 
@@ -446,6 +447,35 @@ func healthcheck(args []string) (int, error) {
 	}
 	fmt.Println("unhealthy:", strings.TrimSpace(string(b)))
 	return 1, nil
+}
+
+// signal TERM|INT|HUP|KILL behaviour: to every other process of this program
+// that has the behaviour; 1 when there is none.
+func sendSignal(args []string) (int, error) {
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
+	if len(args) != 2 || signals[args[0]] == 0 {
+		return 2, errors.New("signal needs a signal and a behaviour")
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 1, err
+	}
+	code := 1
+	for _, f := range files {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if argv := strings.Split(string(b), "\x00"); err != nil || len(argv) < 2 || argv[1] != args[1] {
+			continue
+		}
+		if err := syscall.Kill(pid, signals[args[0]]); err != nil {
+			return 1, err
+		}
+		code = 0
+	}
+	return code, nil
 }
 
 // get url: its body; 1 unless the status is 2xx.
