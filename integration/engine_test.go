@@ -45,8 +45,9 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// newEngine starts a dockerd with folders, socket and containerd namespaces of
-// its own, without a bridge, so that it shares nothing with the first.
+// newEngine starts a dockerd with folders, socket and network namespace of its
+// own, so that it shares nothing with the first: without the namespace, an engine
+// that is told to have no bridge would remove the other's docker0.
 func newEngine(t *testing.T) *ownEngine {
 	t.Helper()
 	if _, err := exec.LookPath("dockerd"); err != nil {
@@ -72,6 +73,7 @@ func (e *ownEngine) start() {
 		"--pidfile", filepath.Join(e.dir, "pid"), "--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "vfs",
 		"--containerd-namespace", id, "--containerd-plugins-namespace", id+"-plugins", "--cgroup-parent", id, "--config-file", filepath.Join(e.dir, "none.json"))
 	e.cmd.Stdout, e.cmd.Stderr = e.out, e.out
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := os.WriteFile(filepath.Join(e.dir, "none.json"), []byte("{}"), 0o600); err != nil {
 		e.t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ var mayImport = []struct {
 	{"cmd/berth", []string{"runtime", "runtime/docker", "internal/"}},
 	{"internal/testimage/", []string{"runtime"}},
 	{"integration/", []string{"runtime", "runtime/", "internal/", "integration/"}},
+	{"compose-examples", nil},
 	{"compose-examples/quickstart/", []string{"compose-examples/quickstart/"}},
 	{"compose-examples/shop/", []string{"compose-examples/shop/"}},
 	{"compose-examples/images/", nil},

@@ -1,0 +1,104 @@
+// Package examples holds no code: its test loads every example as a user's
+// command would.
+package examples_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berth-dev/berth/internal/stack"
+)
+
+func load(t *testing.T, dir string, opts stack.LoadOptions) *stack.Loaded {
+	t.Helper()
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.WorkingDir = abs
+	loaded, err := stack.Load(t.Context(), opts)
+	if err != nil {
+		t.Fatalf("load %s: %v", dir, err)
+	}
+	for _, w := range loaded.Warnings {
+		t.Errorf("an example warns: %s", w)
+	}
+	return loaded
+}
+
+func names(s *stack.Stack) []string {
+	var all []string
+	for _, svc := range s.Services {
+		all = append(all, svc.Name)
+	}
+	return all
+}
+
+func TestEveryExampleLoadsWithoutAWarning(t *testing.T) {
+	found, err := filepath.Glob("*/compose.yaml")
+	if err != nil || len(found) < 3 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	for _, file := range found {
+		dir := filepath.Dir(file)
+		t.Run(dir, func(t *testing.T) {
+			load(t, dir, stack.LoadOptions{})
+			load(t, dir, stack.LoadOptions{Profiles: []string{"*"}})
+			if _, err := os.Stat(filepath.Join(dir, "offline.env")); err == nil {
+				load(t, dir, stack.LoadOptions{EnvFiles: []string{"offline.env"}})
+			}
+		})
+	}
+}
+
+func TestQuickstart(t *testing.T) {
+	s := load(t, "quickstart", stack.LoadOptions{Environ: []string{"PORT=9080", "GREETING=Good day"}}).Stack
+	if got := names(s); !slices.Equal(got, []string{"counter", "web"}) {
+		t.Fatalf("services %v", got)
+	}
+	web := s.Service("web").Spec
+	if len(web.Ports) != 1 || web.Ports[0].Published != "9080" || web.Ports[0].Target != 8080 {
+		t.Errorf("ports %+v", web.Ports)
+	}
+	if !slices.Contains(web.Env, "GREETING=Good day") {
+		t.Errorf("environment %v", web.Env)
+	}
+}
+
+func TestShop(t *testing.T) {
+	usual := load(t, "shop", stack.LoadOptions{}).Stack
+	if got := names(usual); !slices.Equal(got, []string{"app", "migrate", "nginx", "postgres", "redis", "worker"}) {
+		t.Errorf("services %v", got)
+	}
+	if got := usual.Service("worker").Replicas; got != 1 {
+		t.Errorf("the override file asks for 1 worker, and there are %d", got)
+	}
+	if alone := load(t, "shop", stack.LoadOptions{Files: []string{"compose.yaml"}}).Stack; alone.Service("worker").Replicas != 2 {
+		t.Errorf("without the override file there are %d workers, want 2", alone.Service("worker").Replicas)
+	}
+	all := load(t, "shop", stack.LoadOptions{Profiles: []string{"tools", "debug"}}).Stack
+	if got := names(all); !slices.Contains(got, "report") || !slices.Contains(got, "psql") {
+		t.Errorf("the profiles bring %v", got)
+	}
+	offline := load(t, "shop", stack.LoadOptions{EnvFiles: []string{"offline.env"}}).Stack
+	for service, usualImage := range map[string]string{"postgres": "postgres:15", "redis": "redis:7", "nginx": "nginx:1.22"} {
+		if got := usual.Service(service).Spec.Image; got != usualImage {
+			t.Errorf("%s runs %s", service, got)
+		}
+		if got := offline.Service(service).Spec.Image; !strings.HasPrefix(got, "berth/") {
+			t.Errorf("offline, %s runs %s", service, got)
+		}
+	}
+	for _, dep := range usual.Service("app").DependsOn {
+		want := stack.Healthy
+		if dep.Service == "migrate" {
+			want = stack.Completed
+		}
+		if dep.Condition != want {
+			t.Errorf("app waits for %s: %s", dep.Service, dep.Condition)
+		}
+	}
+}
