@@ -81,7 +81,7 @@ func Run(ctx context.Context, env *Env) int {
 }
 
 func (a *app) run(ctx context.Context) int {
-	root := newRoot(a)
+	root := newRoot(a) //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(a.env.Args)
 	err := root.ExecuteContext(ctx)
 	if a.engine != nil {

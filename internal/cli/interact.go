@@ -40,7 +40,7 @@ func (a *app) openSession(tty, stdin bool) (*session, error) {
 	if !stdin || !ok || !isTerminal(f) {
 		return s, nil
 	}
-	fd := int(f.Fd()) //nolint:gosec // a file descriptor fits
+	fd := int(f.Fd())
 	state, err := term.MakeRaw(fd)
 	if err != nil {
 		stopSize()

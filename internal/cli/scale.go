@@ -45,7 +45,7 @@ func (a *app) scale(ctx context.Context, pairs []string, noDeps bool) error {
 		return a.actOn(ctx, t, api.ActionRequest{Op: actScale, Services: names, Scale: scale, NoDeps: noDeps}, untilSettled)
 	}
 	o := upOptions{detach: true}
-	o.createOptions.scale, o.noDeps = pairs, noDeps
+	o.scale, o.noDeps = pairs, noDeps
 	o.noRecreate = true
 	return a.up(ctx, names, &o)
 }

@@ -13,7 +13,7 @@ import (
 // nothing is written to the terminal and no answer is waited for.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor fits
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalSize returns the columns and rows of w, or 0, 0 when it is no terminal.
@@ -22,7 +22,7 @@ func terminalSize(stream any) (width, height int) {
 	if !ok {
 		return 0, 0
 	}
-	width, height, err := term.GetSize(int(f.Fd())) //nolint:gosec // a file descriptor fits
+	width, height, err := term.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0, 0
 	}
