@@ -47,14 +47,16 @@ var mayImport = []struct {
 
 // owners lists the modules that only some packages may import.
 var owners = map[string][]string{
-	"github.com/docker/":         {"runtime/docker", "integration/"},
-	"github.com/moby/":           {"runtime/docker", "integration/"},
-	"github.com/testcontainers/": {"integration/"},
-	"github.com/compose-spec/":   {"internal/stack"},
-	"github.com/spf13/cobra":     {"internal/cli", "cmd/berth"},
-	"charm.land/":                {"internal/cli"},
-	"github.com/jackc/":          {"compose-examples/shop/"},
-	"github.com/redis/":          {"compose-examples/shop/"},
+	"github.com/docker/docker/":         {"runtime/docker", "integration/"},
+	"github.com/docker/go-connections/": {"runtime/docker", "integration/"},
+	"github.com/docker/cli/":            {"runtime/docker", "integration/"},
+	"github.com/moby/":                  {"runtime/docker", "integration/"},
+	"github.com/testcontainers/":        {"integration/"},
+	"github.com/compose-spec/":          {"internal/stack"},
+	"github.com/spf13/cobra":            {"internal/cli", "cmd/berth"},
+	"charm.land/":                       {"internal/cli"},
+	"github.com/jackc/":                 {"compose-examples/shop/"},
+	"github.com/redis/":                 {"compose-examples/shop/"},
 }
 
 // listed is what `go list -json` says of one package.

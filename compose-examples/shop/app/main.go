@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 	defer func() { _ = shop.Close() }()
 	switch args[0] {
 	case "serve":
-		settings, err := readSettings("/etc/shop.json")
+		settings, err := readSettings("/run/config/shop.json")
 		if err != nil {
 			return err
 		}
