@@ -20,7 +20,8 @@ RACE := $(if $(shell command -v "$$(go env CC)" 2>/dev/null),-race)
 GOBUILD := CGO_ENABLED=0 go build -trimpath
 # Every package that asks a real engine runs alone and last, so that tests with
 # deadlines do not share two cores.
-ENGINE_PACKAGES := ./runtime/docker/... ./integration/...
+ENGINE_PACKAGES := ./cmd/... ./runtime/docker/... ./integration/...
+UNIT_PACKAGES = $$(go list ./... | grep -vE '/(cmd|runtime/docker|integration)(/|$$)')
 
 .PHONY: help
 help: ## List the targets
@@ -63,7 +64,7 @@ race-notice:
 
 .PHONY: test-unit
 test-unit: race-notice ## Run the tests that need no engine
-	go test $(RACE) -shuffle=on -timeout 10m $(TESTFLAGS) $$(go list ./... | grep -vE '/(runtime/docker|integration)(/|$$)')
+	go test $(RACE) -shuffle=on -timeout 10m $(TESTFLAGS) $(UNIT_PACKAGES)
 
 .PHONY: test-integration
 test-integration: race-notice test-images examples ## Run the tests on the real Docker engine (fails where there is none)
@@ -104,12 +105,12 @@ bench: build ## Measure Berth against the raw engine in one run (BENCHFLAGS)
 .PHONY: bench-go
 bench-go: .bin/benchstat-$(BENCHSTAT) ## Run the Go benchmarks and sum them up
 	@mkdir -p .cache
-	go test -run '^$$' -bench . -benchmem -count 6 $$(go list ./... | grep -vE '/(runtime/docker|integration)(/|$$)') | tee .cache/bench.txt
+	go test -run '^$$' -bench . -benchmem -count 6 $(UNIT_PACKAGES) | tee .cache/bench.txt
 	$< .cache/bench.txt
 
 .PHONY: cover
 cover: ## Show the unit tests' coverage; the profile stays in cover.out
-	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/... $$(go list ./... | grep -vE '/(runtime/docker|integration)(/|$$)')
+	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/... $(UNIT_PACKAGES)
 	go tool cover -func=cover.out | tail -n 1
 
 .PHONY: check
