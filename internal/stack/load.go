@@ -55,12 +55,22 @@ type Loaded struct {
 
 // Load reads, merges, interpolates and checks the Compose files. It opens
 // regular files only, and none above [maxComposeFile]; an error names the file
-// and line where that is known. No secret's value stands in an error or a warning.
+// and line where that is known. No value of a variable stands in an error or a
+// warning: it may be a secret.
 func Load(ctx context.Context, opts LoadOptions) (*Loaded, error) {
 	l, err := newLoading(opts)
 	if err != nil {
 		return nil, err
 	}
+	out, err := l.load(ctx)
+	if err != nil {
+		return nil, l.redacted(err)
+	}
+	out.Warnings = l.sortedWarnings()
+	return out, nil
+}
+
+func (l *loading) load(ctx context.Context) (*Loaded, error) {
 	if err := l.readSources(ctx); err != nil {
 		return nil, err
 	}
@@ -73,9 +83,8 @@ func Load(ctx context.Context, opts LoadOptions) (*Loaded, error) {
 		return nil, err
 	}
 	out := &Loaded{loading: l}
-	if opts.NoInterpolate {
+	if l.opts.NoInterpolate {
 		out.model = withoutContents(model)
-		out.Warnings = l.sortedWarnings()
 		return out, nil
 	}
 	found := findUnsupported(model)
@@ -89,10 +98,10 @@ func Load(ctx context.Context, opts LoadOptions) (*Loaded, error) {
 	if out.Stack, err = t.stack(); err != nil {
 		return nil, err
 	}
-	if !opts.AllResources {
+	if !l.opts.AllResources {
 		out.Project = out.Project.WithoutUnnecessaryResources()
 	}
-	out.Contents, out.Warnings = t.contents, l.sortedWarnings()
+	out.Contents = t.contents
 	return out, nil
 }
 
@@ -107,11 +116,12 @@ type loading struct {
 	sources  []*source
 	byPath   map[string]*source
 	warnings map[Warning]bool
-	unset    map[string]bool // variables without a value and without a default
+	unset    map[string]bool   // variables without a value and without a default
+	used     map[string]string // variables that interpolation has put in, with their values
 }
 
 func newLoading(opts LoadOptions) (*loading, error) {
-	l := &loading{opts: opts, env: types.Mapping{}, byPath: map[string]*source{}, warnings: map[Warning]bool{}, unset: map[string]bool{}}
+	l := &loading{opts: opts, env: types.Mapping{}, byPath: map[string]*source{}, warnings: map[Warning]bool{}, unset: map[string]bool{}, used: map[string]string{}}
 	for _, kv := range opts.Environ {
 		if k, v, ok := strings.Cut(kv, "="); ok {
 			l.env[k] = v

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -17,7 +19,7 @@ import (
 var (
 	yamlLine = regexp.MustCompile(`\bline (\d+)`)
 	// The places that the library names in its messages.
-	dottedPath = regexp.MustCompile(`\b(?:services|networks|volumes|secrets|configs|jobs|models|include)(?:\.[\w.\[\]-]*[\w\]])`)
+	dottedPath = regexp.MustCompile(`\b(?:services|networks|volumes|secrets|configs|jobs|models|include)(?:[.\[][\w.\[\]-]*[\w\]])`)
 	quotedName = regexp.MustCompile(`\b(service|network|volume|secret|config) "?([\w.-]+)"?`)
 )
 
@@ -48,7 +50,7 @@ func (l *loading) locate(err error) error {
 	if err == nil {
 		return nil
 	}
-	msg := oneLine(err.Error())
+	msg := strings.TrimPrefix(oneLine(err.Error()), "decoding failed due to the following error(s): ")
 	var missing *template.MissingRequiredError
 	if errors.As(err, &missing) {
 		if pos := l.variablePosition(missing.Variable); pos.File != "" {
@@ -61,6 +63,8 @@ func (l *loading) locate(err error) error {
 		for i := range path {
 			path[i] = strings.Trim(path[i], "]")
 		}
+	} else if strings.HasPrefix(msg, "invalid containerPort") || strings.HasPrefix(msg, "invalid hostPort") {
+		path = l.variablePort()
 	} else if m := quotedName.FindStringSubmatch(msg); m != nil {
 		path = []string{m[1] + "s", m[2]}
 	}
@@ -113,6 +117,7 @@ func (l *loading) sortedWarnings() []Warning {
 	}
 	out := make([]Warning, 0, len(l.warnings))
 	for w := range l.warnings {
+		w.Message = l.redact(w.Message)
 		out = append(out, w)
 	}
 	slices.SortFunc(out, func(a, b Warning) int {
@@ -143,6 +148,9 @@ func (l *loading) substitute(text string, lookup template.Mapping) (string, erro
 	out, err := template.SubstituteWithOptions(text, func(name string) (string, bool) {
 		v, ok := lookup(name)
 		missed = missed || !ok
+		if ok {
+			l.used[name] = v
+		}
 		return v, ok
 	}, template.WithoutLogging)
 	if err != nil || !missed {
@@ -160,6 +168,77 @@ func (l *loading) substitute(text string, lookup template.Mapping) (string, erro
 // default, an empty one included.
 func defaulted(text, name string) bool {
 	return !strings.Contains(text, "${"+name+"}") && !strings.Contains(text, "$"+name)
+}
+
+// variablePort is where a port stands that only interpolation completes: the
+// library does not say which one it could not read.
+func (l *loading) variablePort() []string {
+	for _, s := range l.sources {
+		services := s.find("services")
+		if services == nil {
+			continue
+		}
+		var path []string
+		_ = eachPair(services, func(key, value *yaml.Node) error {
+			if ports := child(value, "ports"); ports != nil && path == nil {
+				for i, p := range resolved(ports).Content {
+					if strings.Contains(p.Value, "$") {
+						path = []string{"services", key.Value, "ports", strconv.Itoa(i)}
+					}
+				}
+			}
+			return nil
+		})
+		if path != nil {
+			return path
+		}
+	}
+	return nil
+}
+
+// redacted replaces the values of variables in an error by their names.
+func (l *loading) redacted(err error) error {
+	msg := err.Error()
+	if clean := l.redact(msg); clean != msg {
+		return errors.New(clean)
+	}
+	return err
+}
+
+// redact replaces, in a message, the values that interpolation has put into
+// the files, also where the message shows only their beginning or has made
+// them printable.
+func (l *loading) redact(msg string) string {
+	for _, name := range slices.Sorted(maps.Keys(l.used)) {
+		value := l.used[name]
+		quoted := strconv.Quote(value)
+		for _, form := range []string{value, oneLine(value), quoted[1 : len(quoted)-1]} {
+			msg = replaceValue(msg, form, "${"+name+"}")
+		}
+	}
+	return msg
+}
+
+// replaceValue replaces each occurrence of a value, or of its beginning.
+func replaceValue(msg, value, by string) string {
+	const least, whole = 4, 8
+	if len(value) < least {
+		return msg
+	}
+	head := value[:min(len(value), whole)]
+	for from := 0; ; {
+		i := strings.Index(msg[from:], head)
+		if i < 0 {
+			return msg
+		}
+		i += from
+		n := len(head)
+		for n < len(value) && i+n < len(msg) && msg[i+n] == value[n] {
+			n++
+		}
+		msg = msg[:i] + by + msg[i+n:]
+		from = i + len(by)
+	}
 }
 
 // variablePosition is the first place a variable is used at.
