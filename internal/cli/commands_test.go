@@ -203,6 +203,41 @@ func TestPlanExitCodes(t *testing.T) {
 	}
 }
 
+func TestPlanListsElevatedWishes(t *testing.T) {
+	b := newBench(t, `
+name: shop
+services:
+  agent:
+    image: app
+    privileged: true
+    network_mode: host
+    pid: host
+    cap_add: [SYS_ADMIN]
+    security_opt: ["seccomp=unconfined", "no-new-privileges:true"]
+    devices: ["/dev/fuse:/dev/fuse"]
+    volumes: ["/var/run/docker.sock:/var/run/docker.sock", "/srv/data:/data", "/:/host:ro"]
+  web: {image: app}
+`)
+	b.daemon.plan = &reconcile.Plan{Stack: "shop"}
+	if code := b.run("plan"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, b.err.String())
+	}
+	var asks []string
+	for line := range strings.Lines(b.out.String()) {
+		if f := strings.Fields(line); f[0] == "elevated" {
+			asks = append(asks, strings.Join(f[1:], " "))
+		}
+	}
+	want := []string{
+		"agent privileged", "agent network_mode: host", "agent pid: host", "agent cap_add: SYS_ADMIN",
+		"agent security_opt: seccomp=unconfined", "agent devices: /dev/fuse",
+		"agent mount: /var/run/docker.sock", "agent mount: /",
+	}
+	if !slices.Equal(asks, want) {
+		t.Errorf("listed:\n%s\nwant:\n%s", strings.Join(asks, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // makeContainers gives the stack shop containers: web 1 runs, web 2 has ended, db 1 is new.
 func (b *bench) makeContainers() {
 	b.t.Helper()

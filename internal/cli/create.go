@@ -146,7 +146,11 @@ func (a *app) dryRun(ctx context.Context, req *api.UpRequest) error {
 	if err != nil {
 		return err
 	}
-	return a.printPlan(plan, "text")
+	included, err := withDependencies(req.Stack, req.Services, req.NoDeps)
+	if err != nil {
+		return err
+	}
+	return a.printPlan(plan, elevations(included), "text")
 }
 
 func newCreate(a *app) *cobra.Command {

@@ -63,7 +63,11 @@ func (a *app) plan(ctx context.Context, services []string, o *createOptions, for
 	if err != nil {
 		return err
 	}
-	if err := a.printPlan(plan, format); err != nil {
+	included, err := withDependencies(loaded.Stack, services, o.noDeps)
+	if err != nil {
+		return err
+	}
+	if err := a.printPlan(plan, elevations(included), format); err != nil {
 		return err
 	}
 	if !plan.Empty() {
@@ -72,18 +76,28 @@ func (a *app) plan(ctx context.Context, services []string, o *createOptions, for
 	return nil
 }
 
-// printPlan prints a plan as text or JSON, its warnings to standard error.
-func (a *app) printPlan(plan *reconcile.Plan, format string) error {
+// printedPlan is a plan as JSON, with what the services ask for beyond an
+// ordinary container.
+type printedPlan struct {
+	*reconcile.Plan
+	Elevated []elevation `json:"elevated,omitempty"`
+}
+
+// printPlan prints a plan as text or JSON; the text's warnings go to standard error.
+func (a *app) printPlan(plan *reconcile.Plan, elevated []elevation, format string) error {
 	if format == "json" {
 		enc := json.NewEncoder(a.env.Out)
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
-		return enc.Encode(plan)
+		return enc.Encode(printedPlan{plan, elevated})
 	}
 	for _, w := range plan.Warnings {
 		a.note(w)
 	}
 	text := plan.String()
+	for _, e := range elevated {
+		text += fmt.Sprintf("%-14s %-12s %s\n", "elevated", e.Service, sanitize(e.Asks))
+	}
 	if plan.Empty() && len(plan.Holds) == 0 {
 		text += fmt.Sprintf("stack %s: nothing to do\n", plan.Stack)
 	}
