@@ -51,7 +51,8 @@ type Lifecycle interface {
 	// Remove removes a container that does not run. volumes: its anonymous
 	// volumes too. Force kills a live one first. It returns once the container is gone.
 	Remove(ctx context.Context, id string, volumes, force bool) error
-	// Prune removes the stopped containers that match and returns their IDs.
+	// Prune removes the stopped containers that match and returns their IDs. A
+	// filter without a label is Invalid.
 	Prune(ctx context.Context, filter runtime.Filter) ([]string, error)
 }
 
@@ -84,7 +85,9 @@ type Observer interface {
 type Streamer interface {
 	// Logs writes output to the two writers, which may be one. With a TTY all of it is stdout.
 	Logs(ctx context.Context, id string, opts runtime.LogOptions, stdout, stderr io.Writer) error
-	// Exec runs a command and returns its exit code.
+	// Exec runs a command and returns its exit code; 126 or 127 when there is no
+	// such command. No command at all is Invalid, a container that does not run a
+	// Conflict.
 	Exec(ctx context.Context, id string, spec runtime.ExecSpec, streams runtime.Streams) (int, error)
 	// Attach connects to the main process until it ends or the user detaches.
 	Attach(ctx context.Context, id string, opts runtime.AttachOptions, streams runtime.Streams) error
@@ -118,6 +121,7 @@ type Networks interface {
 	// RemoveNetwork removes it, waiting a bounded time for endpoints that the
 	// engine still lets go of. A live container on it is a Conflict.
 	RemoveNetwork(ctx context.Context, id string) error
+	// Connect attaches a container; one that is attached is left as it is.
 	Connect(ctx context.Context, network, container string, at runtime.Attachment) error
 	Disconnect(ctx context.Context, network, container string, force bool) error
 }

@@ -47,7 +47,9 @@ func (x *fixture) stage(s runtime.State) (id, name string) {
 	case runtime.Created, runtime.Removed, runtime.Removing, runtime.Dead:
 		id = x.create(spec)
 	case runtime.Exited:
-		id = x.runToEnd(x.spec("print", "done"))
+		id = x.start(spec)
+		x.ok(x.e.Kill(x.Context(), id, ""))
+		x.becomes(id, runtime.Exited)
 	case runtime.Running:
 		id = x.start(spec)
 	case runtime.Paused:

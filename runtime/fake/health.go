@@ -98,15 +98,15 @@ func (e *Engine) runCheck(c *container, main *Process, h *runtime.Healthcheck) (
 	if h.Test[0] == "CMD-SHELL" {
 		p.Args = slices.Concat([]string{"/bin/sh", "-c"}, p.Args)
 	}
-	if why := work.startError(p.Args); why != "" {
-		e.mu.Unlock()
-		return false, why
+	program := work.exec()
+	if !work.has(p.Args[0]) {
+		program = missingCommand
 	}
 	p.Stdout, p.Stderr = &buf, &buf
 	c.execs = append(c.execs, p)
 	e.mu.Unlock()
 	late := time.AfterFunc(h.Timeout, p.kill)
-	code := p.run(work.exec())
+	code := p.run(program)
 	timedOut := !late.Stop()
 	e.endExec(c, p)
 	out = buf.String()

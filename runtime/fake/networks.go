@@ -242,7 +242,7 @@ func (e *Engine) containerNames(ids []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Connect joins a container to a network.
+// Connect joins a container to a network; one that is attached is left as it is.
 func (e *Engine) Connect(ctx context.Context, network, container string, at runtime.Attachment) error {
 	return e.call(ctx, "connect", network, func(_ context.Context, call *Call) error {
 		e.mu.Lock()
@@ -256,7 +256,7 @@ func (e *Engine) Connect(ctx context.Context, network, container string, at runt
 			return err
 		}
 		if slices.ContainsFunc(c.wants, func(a runtime.Attachment) bool { return a.Network == n.Name || a.Network == n.ID }) {
-			return fail(runtime.KindConflict, "connect", c.Name, "it is already attached to network %s", n.Name)
+			return nil
 		}
 		call.Changed = true
 		at.Network = n.Name

@@ -276,8 +276,12 @@ func (e *Engine) startExec(id string, spec runtime.ExecSpec, in io.Reader, out, 
 	if c.State != runtime.Running || c.proc == nil || c.proc.isDone() {
 		return nil, nil, fail(runtime.KindConflict, "exec", c.Name, "not possible while the container is %s", c.State)
 	}
-	if why := c.work.startError(spec.Command); why != "" {
-		return nil, nil, fail(runtime.KindInvalid, "exec", c.Name, "%s", why)
+	if len(spec.Command) == 0 {
+		return nil, nil, fail(runtime.KindInvalid, "exec", c.Name, "no command")
+	}
+	program := c.work.exec()
+	if !c.work.has(spec.Command[0]) {
+		program = missingCommand
 	}
 	p := e.newProcess(c)
 	p.Args, p.Env = spec.Command, slices.Concat(c.environment(), spec.Env)
@@ -294,7 +298,6 @@ func (e *Engine) startExec(id string, spec runtime.ExecSpec, in io.Reader, out, 
 	line := strings.Join(spec.Command, " ")
 	e.containerEvent(c, "exec_create: "+line)
 	e.containerEvent(c, "exec_start: "+line)
-	program := c.work.exec()
 	e.spawnLocked(func() {
 		code := p.run(program)
 		e.endExec(c, p)
@@ -304,6 +307,12 @@ func (e *Engine) startExec(id string, spec runtime.ExecSpec, in io.Reader, out, 
 		done <- code
 	})
 	return p, done, nil
+}
+
+// missingCommand is what becomes of a command that does not exist.
+func missingCommand(p *Process) int {
+	p.errorf("exec: %q: executable file not found in $PATH\n", p.Args[0])
+	return 127
 }
 
 // feed copies the caller's input to a pipe of the process, which can be closed

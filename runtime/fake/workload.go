@@ -76,10 +76,15 @@ func (w Workload) startError(args []string) string {
 		return w.StartError
 	case len(args) == 0:
 		return "no command specified"
-	case w.Binaries != nil && !slices.Contains(w.Binaries, args[0]):
+	case !w.has(args[0]):
 		return fmt.Sprintf("exec: %q: executable file not found in $PATH", args[0])
 	}
 	return ""
+}
+
+// has reports whether a command exists.
+func (w Workload) has(command string) bool {
+	return w.Binaries == nil || slices.Contains(w.Binaries, command)
 }
 
 func (w Workload) main() Program {
