@@ -165,9 +165,8 @@ func (d *scriptedDaemon) bringUp(ctx context.Context, req *api.UpRequest, svc *s
 
 func (d *scriptedDaemon) bringUpOne(ctx context.Context, req *api.UpRequest, svc *stack.Service, slot int, emit func(api.Event)) {
 	name := runtime.ContainerName(req.Stack.Name, svc.Name, slot)
-	step := &reconcile.Step{Key: reconcile.ReplicaKey(svc.Name, slot), Name: name, Service: svc.Name, Slot: slot}
 	do := func(op reconcile.Op, f func() error) {
-		step.Op = op
+		step := &reconcile.Step{Op: op, Key: reconcile.ReplicaKey(svc.Name, slot), Name: name, Service: svc.Name, Slot: slot}
 		emit(api.Event{Type: api.EventStep, Phase: "begin", Step: step})
 		e := api.Event{Type: api.EventStep, Phase: "done", Step: step}
 		if err := f(); err != nil && ctx.Err() == nil {
