@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -74,8 +76,13 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Run executes the command line and returns the exit code.
+// Run executes the command line and returns the exit code. The first interrupt
+// ends ctx, so that commands clean up; the second ends the process, unless the
+// command has taken that over.
 func Run(ctx context.Context, env *Env) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
 	a := &app{env: env, dial: dialer(env.Daemon), find: dialer(env.FindDaemon)}
 	return a.run(ctx)
 }
