@@ -141,7 +141,11 @@ func (e *Engine) launchLocked(c *container) error {
 	p := e.newProcess(c)
 	p.Args, p.Env, p.Dir, p.User = c.Command, c.environment(), c.workingDir(), cmp.Or(c.spec.User, c.image.User)
 	c.work, c.proc, c.starts = work, p, c.starts+1
-	c.State, c.Started, c.PID, c.Error, c.ExitCode, c.OOMKilled = runtime.Running, e.nowLocked(), p.pid, "", 0, false
+	started := e.nowLocked()
+	if started.Equal(c.Started) || started.Equal(c.Finished) { // in virtual time nothing else takes any
+		started = started.Add(1)
+	}
+	c.State, c.Started, c.PID, c.Error, c.ExitCode, c.OOMKilled = runtime.Running, started, p.pid, "", 0, false
 	e.connectStreams(c, p)
 	e.spawnLocked(func() { e.supervise(c, p, work.main()) })
 	e.containerEvent(c, "start")
@@ -190,6 +194,9 @@ func (e *Engine) finishLocked(c *container, p *Process) {
 		return
 	}
 	c.proc, c.PID, c.ExitCode, c.Finished = nil, 0, p.forced, e.nowLocked()
+	if c.Finished.Equal(c.Started.Add(-1)) {
+		c.Finished = c.Started
+	}
 	c.State = runtime.Exited
 	if c.thawed != nil {
 		close(c.thawed)
@@ -570,7 +577,7 @@ func (e *Engine) List(ctx context.Context, filter runtime.Filter) (records []run
 		defer e.mu.Unlock()
 		for _, c := range e.sortedContainers() {
 			if matches(filter, c.Labels) {
-				records = append(records, c.shallow())
+				records = append(records, c.shallow(e.nowLocked()))
 			}
 		}
 		return nil
@@ -579,19 +586,20 @@ func (e *Engine) List(ctx context.Context, filter runtime.Filter) (records []run
 }
 
 // shallow is what a list call tells of a container.
-func (c *container) shallow() runtime.Container {
+func (c *container) shallow(now time.Time) runtime.Container {
 	full := c.Clone()
 	r := runtime.Container{
 		ID: full.ID, Name: full.Name, Labels: full.Labels, Image: full.Image, ImageID: full.ImageID, Command: full.Command,
 		State: full.State, Created: full.Created.Truncate(time.Second), Ports: full.Ports, Mounts: full.Mounts,
 		Networks: full.Networks, NetworkMode: full.NetworkMode, DependsOn: full.DependsOn,
 	}
-	switch c.State { // what the status line for people mentions
+	switch c.State { // what the status line mentions
 	case runtime.Running, runtime.Paused:
 		r.Health = full.Health
 	case runtime.Exited, runtime.Restarting:
 		r.ExitCode = full.ExitCode
 	}
+	r.Status = statusLine(&full, now)
 	return r
 }
 
