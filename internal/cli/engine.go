@@ -8,12 +8,13 @@ import (
 	"github.com/berth-dev/berth/runtime"
 )
 
-// Engine is what commands ask of the engine directly: to look, and to move
-// bytes. It has no method that changes a container's state.
+// Engine is what commands ask of the engine directly: to look, to move bytes,
+// and to pass signals on. It has no method that changes what is there.
 type Engine interface {
 	observer
 	streamer
 	imager
+	signaler
 	Close() error
 }
 
@@ -38,6 +39,12 @@ type streamer interface {
 	StatPath(ctx context.Context, id, path string) (runtime.PathStat, error)
 }
 
+// signaler passes the user's own signals on to the process they are attached
+// to, as it does their keys. Only attach does so.
+type signaler interface {
+	Kill(ctx context.Context, id, signal string) error
+}
+
 type imager interface {
 	Image(ctx context.Context, ref string) (runtime.Image, error)
 	Pull(ctx context.Context, ref string, opts runtime.PullOptions) error
@@ -45,4 +52,6 @@ type imager interface {
 	Build(ctx context.Context, build *runtime.Build, progress func(runtime.Progress)) (string, error)
 	Tag(ctx context.Context, source, target string) error
 	RemoveImage(ctx context.Context, ref string, force bool) error
+	// ImageDigest asks the image's registry what its tag stands for now: "sha256:…".
+	ImageDigest(ctx context.Context, ref string) (string, error)
 }

@@ -34,12 +34,13 @@ type LoadOptions struct {
 	// AllResources keeps networks, volumes, secrets and configs that no active
 	// service uses (--all-resources).
 	AllResources bool
-	// NoInterpolate, NoNormalize, NoConsistency and NoResolvePath serve config
-	// only. With NoInterpolate the result has a model to print and no Stack.
+	// NoInterpolate, NoNormalize, NoConsistency, NoResolvePath and NoResolveEnv
+	// serve config only. With NoInterpolate the result has a model to print and no Stack.
 	NoInterpolate bool
 	NoNormalize   bool
 	NoConsistency bool
 	NoResolvePath bool
+	NoResolveEnv  bool // env_file stays as it is; its files are not read
 }
 
 // Loaded is the result of reading a project.
@@ -340,7 +341,7 @@ func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
 		}
 	}
 	var err error
-	if envs {
+	if envs && !l.opts.NoResolveEnv {
 		if project, err = project.WithServicesEnvironmentResolved(false); err != nil {
 			return nil, l.locate(hideContent(err))
 		}

@@ -70,8 +70,12 @@ func (l *Loaded) JSON() ([]byte, error) {
 	return append(escapeDollars(data), '\n'), nil
 }
 
-// printable is the project without env_file, whose variables stand under environment.
+// printable is the project without env_file, whose variables stand under
+// environment where its files have been read.
 func (l *Loaded) printable() (*types.Project, error) {
+	if l.loading.opts.NoResolveEnv {
+		return l.Project, nil
+	}
 	return l.Project.WithServicesTransform(func(_ string, s types.ServiceConfig) (types.ServiceConfig, error) {
 		s.EnvFiles = nil
 		return s, nil
