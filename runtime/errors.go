@@ -39,7 +39,9 @@ func (e *Error) Error() string {
 		b.WriteString(e.Object)
 	}
 	if e.Err != nil {
-		b.WriteString(": ")
+		if b.Len() > 0 {
+			b.WriteString(": ")
+		}
 		b.WriteString(e.Err.Error())
 	}
 	return b.String()

@@ -22,6 +22,8 @@ type Error struct {
 // DaemonInfo answers GET /v1/info.
 type DaemonInfo struct {
 	Version     string             `json:"version"`
+	Build       string             `json:"build"`      // identifies the binary
+	Background  bool               `json:"background"` // started by a command, which may replace it
 	PID         int                `json:"pid"`
 	Started     time.Time          `json:"started"`
 	Owner       string             `json:"owner"`
@@ -88,6 +90,11 @@ type OneOffRequest struct {
 type OneOffCreated struct {
 	Name      string `json:"name"`
 	Container string `json:"container"` // ID
+}
+
+// RemoveOneOffRequest is the body of POST /v1/stacks/{stack}/oneoffs/{name}/remove.
+type RemoveOneOffRequest struct {
+	Timeout *time.Duration `json:"timeout,omitempty"`
 }
 
 // Summary is one line of GET /v1/stacks.

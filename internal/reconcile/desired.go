@@ -94,6 +94,8 @@ type OneOff struct {
 	Start      bool         `json:"start,omitempty"`      // false: the client attaches first
 	AutoRemove bool         `json:"autoRemove,omitempty"` // once it has exited
 	Remove     bool         `json:"remove,omitempty"`
+	// Grace is how long it has to stop; nil: the service's own.
+	Grace *time.Duration `json:"timeout,omitempty"`
 }
 
 // Replicas returns how many replicas of svc are wanted.

@@ -343,6 +343,27 @@ func (o *Observer) lookUpImages(ctx context.Context, d *Desired, again bool) err
 	return nil
 }
 
+// Missing reports whether a stack names an image, network or volume that was
+// not looked at when o was observed.
+func Missing(d *Desired, o *Observed) bool {
+	for _, ref := range imageRefs(d) {
+		if _, ok := o.Images[ref]; !ok {
+			return true
+		}
+	}
+	for i := range d.Stack.Networks {
+		if _, ok := o.Networks[d.Stack.Networks[i].Spec.Name]; !ok {
+			return true
+		}
+	}
+	for i := range d.Stack.Volumes {
+		if _, ok := o.Volumes[d.Stack.Volumes[i].Spec.Name]; !ok {
+			return true
+		}
+	}
+	return false
+}
+
 // imageRefs are the references and pinned IDs of a stack's images, sorted.
 func imageRefs(d *Desired) []string {
 	refs := map[string]bool{}

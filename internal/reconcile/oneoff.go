@@ -76,7 +76,7 @@ func (v *view) keepOneOff(one *OneOff, key Key, c *member) {
 	}
 	switch {
 	case one.Remove:
-		v.takeAway(key, c, v.oneOffGrace(one.Service), "run has ended", true)
+		v.takeAway(key, c, v.oneOffGrace(one), "run has ended", true)
 	case c.State == runtime.Created && one.Start:
 		if svc := v.d.Stack.Service(one.Service); svc == nil || v.oneOffMayStart(svc, key, c.Name) {
 			v.step(s)
@@ -97,8 +97,11 @@ func (v *view) oneOffMayStart(svc *stack.Service, key Key, name string) bool {
 	return true
 }
 
-func (v *view) oneOffGrace(service string) (grace time.Duration) {
-	if svc := v.d.Stack.Service(service); svc != nil {
+func (v *view) oneOffGrace(one *OneOff) time.Duration {
+	if one.Grace != nil {
+		return *one.Grace
+	}
+	if svc := v.d.Stack.Service(one.Service); svc != nil {
 		return v.grace(svc)
 	}
 	return runtime.DefaultStopGrace

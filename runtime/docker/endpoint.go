@@ -20,6 +20,8 @@ import (
 	"github.com/docker/cli/cli/connhelper"
 	"github.com/docker/docker/client"
 	"github.com/docker/go-connections/tlsconfig"
+
+	"github.com/berth-dev/berth/runtime"
 )
 
 // endpoint is where an engine is and how it is reached.
@@ -196,4 +198,14 @@ func contextTLS(dir string, skipVerify bool) (*tls.Config, error) {
 		return nil, nil //nolint:nilnil // no TLS is an answer
 	}
 	return tlsconfig.Client(o)
+}
+
+// Endpoint returns the host of the engine that [Open] would connect to, without
+// connecting, and whether that engine publishes ports on this very machine.
+func Endpoint(env func(string) string) (host string, local bool, err error) {
+	ep, err := resolveEndpoint("", env)
+	if err != nil {
+		return "", false, &runtime.Error{Kind: runtime.KindInvalid, Op: "find the Docker engine", Err: err}
+	}
+	return ep.host, strings.HasPrefix(ep.host, "unix://"), nil
 }

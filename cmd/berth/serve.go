@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/rs/zerolog"
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/berth-dev/berth/internal/cli"
+	"github.com/berth-dev/berth/internal/client"
+	"github.com/berth-dev/berth/internal/daemon"
+	"github.com/berth-dev/berth/internal/dirs"
+	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/runtime/docker"
+)
+
+// The daemon's memory: it holds little and lives long, so it trades CPU for
+// space, and returns what a burst has taken.
+const (
+	gcPercent   = 40
+	memoryLimit = 32 << 20 // bytes; a soft limit
+)
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, opts cli.ServeOptions) error {
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	folders, local, err := places()
+	if err != nil {
+		return err
+	}
+	listener, release, err := daemon.Listen(folders)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = release() }() // the process ends with it
+	log, err := logger(opts, folders)
+	if err != nil {
+		return err
+	}
+	engine, err := openEngine(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = engine.Close() }()
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	d, err := daemon.New(daemon.Config{
+		Engine: engine, Dirs: folders, Version: version, Build: build(program),
+		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info().Str("version", version).Str("engine", engine.Host()).Str("socket", folders.Socket()).Msg("serving")
+	defer log.Info().Msg("ended; containers run on")
+	return d.Run(ctx, listener)
+}
+
+// openEngine connects, and waits for an engine that is still to come up, as
+// after a boot.
+func openEngine(ctx context.Context, log zerolog.Logger) (*docker.Engine, error) {
+	wait := time.Second
+	for {
+		engine, err := docker.Open(ctx, docker.Options{Warn: func(text string) { log.Warn().Msg(text) }})
+		if err == nil || !runtime.IsUnavailable(err) {
+			return engine, err
+		}
+		if os.Getenv(client.BackgroundEnv) != "" {
+			return nil, err // whoever started it says so at once
+		}
+		log.Warn().Err(err).Msg("the engine is not up yet; waiting for it")
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(errNoEngine, err)
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 10*time.Second)
+	}
+}
+
+// logger writes to standard error, or in the background to a file that is
+// bounded in size.
+func logger(opts cli.ServeOptions, folders dirs.Dirs) (zerolog.Logger, error) {
+	level, err := zerolog.ParseLevel(opts.LogLevel)
+	if err != nil {
+		return zerolog.Nop(), fmt.Errorf("log level %q: %w", opts.LogLevel, err)
+	}
+	var out io.Writer = os.Stderr
+	if os.Getenv(client.BackgroundEnv) != "" {
+		out = &lumberjack.Logger{Filename: folders.Log(), MaxSize: 5, MaxBackups: 2}
+	}
+	if opts.LogFormat == "console" {
+		out = zerolog.ConsoleWriter{Out: out, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(out).Level(level).With().Timestamp().Logger(), nil
+}

@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/berth-dev/berth/runtime"
+)
+
+// engineHealth is what is known of the engine as a whole.
+type engineHealth struct {
+	mu   sync.Mutex // protects all below
+	err  error      // nil: it answers
+	down time.Time  // when it was last found away
+	up   time.Time  // when it was last found back
+}
+
+func newEngineHealth() *engineHealth { return &engineHealth{} }
+
+// lost notes that the engine does not answer. It reports whether that is news.
+func (h *engineHealth) lost(err error, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news := h.err == nil
+	if news {
+		h.down = now
+	}
+	h.err = err
+	return news
+}
+
+// back notes that it answers again. It reports whether that is news.
+func (h *engineHealth) back(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news := h.err != nil
+	if news {
+		h.up = now
+	}
+	h.err = nil
+	return news
+}
+
+// away is the error with which the engine does not answer; nil when it does.
+func (h *engineHealth) away() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}
+
+// window is the last time between which the engine was away.
+func (h *engineHealth) window() (down, up time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.down, h.up
+}
+
+// pingTimeout bounds the question whether the engine lives at all.
+const pingTimeout = 5 * time.Second
+
+// engineLost asks, after a call found the engine unavailable, whether it is the
+// engine itself that is away. Every loop holds still then, until it is back.
+func (d *Daemon) engineLost(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	err := d.cfg.Engine.Ping(ctx)
+	if err == nil || ctx.Err() == context.Canceled {
+		return false
+	}
+	if d.health.lost(err, time.Now()) {
+		d.cfg.Log.Warn().Err(err).Msg("the engine is down; nothing is done until it is back")
+		d.running.Go(func() { d.awaitEngine(d.ctx) })
+	}
+	return true
+}
+
+// awaitEngine asks until the engine answers: every 250 ms at first, every 5 s
+// in the end.
+func (d *Daemon) awaitEngine(ctx context.Context) {
+	wait := 250 * time.Millisecond
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		ask, cancel := context.WithTimeout(ctx, pingTimeout)
+		err := d.cfg.Engine.Ping(ask)
+		cancel()
+		if err == nil {
+			break
+		}
+		d.health.lost(err, time.Now())
+		wait = min(2*wait, 5*time.Second)
+	}
+	if d.health.back(time.Now()) {
+		d.cfg.Log.Info().Msg("the engine is back")
+		d.distrust()
+	}
+}
+
+// distrust has every loop look at everything again.
+func (d *Daemon) distrust() {
+	for _, l := range d.all() {
+		l.obs.Distrust()
+		l.wakeUp()
+	}
+}
+
+// watch hands the engine's events to the loops they are about. An event only
+// marks and wakes.
+func (d *Daemon) watch(ctx context.Context) {
+	for ev := range d.cfg.Engine.Events(ctx, time.Time{}, runtime.Filter{}) {
+		d.dispatch(ev)
+	}
+}
+
+func (d *Daemon) dispatch(ev runtime.Event) {
+	if name := ev.Labels[runtime.LabelComposeProject]; ev.Type == "container" {
+		if l := d.loop(name); l != nil && l.obs.Event(ev) {
+			l.wakeUp()
+		}
+		return
+	}
+	for _, l := range d.all() {
+		if l.concerns(ev) && l.obs.Event(ev) {
+			l.wakeUp()
+		}
+	}
+}
+
+// resync has everything looked at again from time to time, so that a lost
+// event costs one period at most. After the process was held up (a suspended
+// laptop, a stopped process) it does so at once, before any timer counts.
+func (d *Daemon) resync(ctx context.Context) {
+	for {
+		period := d.cfg.Resync + rand.N(d.cfg.Resync/5+1) // #nosec G404 -- jitter
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(period):
+		}
+		if d.health.away() == nil {
+			d.findLost(ctx)
+			d.distrust()
+		}
+	}
+}

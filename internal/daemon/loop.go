@@ -1,0 +1,440 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// loop keeps one stack: observe, decide, execute, again.
+type loop struct {
+	d    *Daemon
+	name string
+	log  zerolog.Logger
+	obs  *reconcile.Observer
+	exec *reconcile.Executor
+	feed *feed
+	wake chan struct{} // capacity 1: many reasons, one turn
+
+	mu       sync.Mutex // protects all below
+	record   record     // Desired is replaced, never changed
+	unsaved  bool       // the record on disk is older than this one
+	turn     uint64     // counts the edits by commands
+	observed *reconcile.Observed
+	plan     *reconcile.Plan
+	holds    map[reconcile.Key]string // as last published
+	last     time.Time                // of the last turn
+	waiting  []chan struct{}          // those who ask for an observation that is still to begin
+	claimed  []chan struct{}          // those whose observation is under way
+	closed   bool                     // the stack is gone; a later up makes a new loop
+}
+
+func newLoop(d *Daemon, name string, r *record) *loop {
+	l := &loop{
+		d: d, name: name, log: d.cfg.Log.With().Str("stack", name).Logger(),
+		obs: reconcile.NewObserver(d.cfg.Engine, name), feed: newFeed(),
+		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{},
+	}
+	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress}
+	if r != nil {
+		l.record = *r
+		l.record.Desired.Owner = d.owner
+	}
+	l.wakeUp()
+	return l
+}
+
+// wakeUp asks for a turn. It never blocks.
+func (l *loop) wakeUp() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run takes turns until ctx ends or the stack is gone.
+func (l *loop) run(ctx context.Context) {
+	timer := time.NewTimer(longestRest) // its first turn is asked for
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-timer.C:
+		}
+		next, gone := l.takeTurn(ctx)
+		if gone {
+			return
+		}
+		timer.Reset(next)
+	}
+}
+
+// longestRest bounds how long a loop rests without any reason to turn.
+const longestRest = time.Hour
+
+// afterPanic is how long a loop rests after a mistake of the program's own.
+const afterPanic = 30 * time.Second
+
+// takeTurn is one turn. A panic in it ends neither the daemon nor the stack.
+func (l *loop) takeTurn(ctx context.Context) (next time.Duration, gone bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack_trace", debug.Stack()).Msg("a turn failed; it is tried again")
+			next, gone = afterPanic, false
+		}
+	}()
+	if err := l.d.health.away(); err != nil {
+		l.engineAway(err)
+		return longestRest, false // woken when it is back
+	}
+	d := l.desired()
+	if d == nil {
+		return longestRest, false
+	}
+	l.noticeGap()
+	l.claim()
+	obs, err := l.obs.Observe(ctx, d, time.Now())
+	if err != nil {
+		return l.unobserved(ctx, err), false
+	}
+	return l.act(ctx, obs)
+}
+
+// desired is the present wish; nil before the first declaration.
+func (l *loop) desired() *reconcile.Desired {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.record.Desired
+}
+
+// noticeGap looks at everything anew when the process was held up longer than
+// events can be trusted for: it was stopped, or the machine slept.
+func (l *loop) noticeGap() {
+	now := time.Now()
+	l.mu.Lock()
+	gap := now.Round(0).Sub(l.last.Round(0))
+	known := !l.last.IsZero()
+	l.last = now
+	l.mu.Unlock()
+	if known && (gap > 3*l.d.cfg.Resync || gap < -time.Second) {
+		l.obs.Distrust()
+	}
+}
+
+// unobserved decides what to do when the engine could not be asked.
+func (l *loop) unobserved(ctx context.Context, err error) time.Duration {
+	if ctx.Err() != nil {
+		return longestRest
+	}
+	if l.d.engineLost(ctx) {
+		l.engineAway(err)
+		return longestRest
+	}
+	l.log.Warn().Err(err).Msg("cannot observe the stack; tried again")
+	return time.Second
+}
+
+// engineAway tells followers why nothing goes on.
+func (l *loop) engineAway(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claimed, l.waiting = append(l.claimed, l.waiting...), nil
+	l.releaseLocked()
+	l.feed.conclude(outcome{turn: l.turn, settled: true, failed: []string{"the engine is down: " + err.Error()}})
+}
+
+// act decides on what was observed and launches the steps.
+func (l *loop) act(ctx context.Context, obs *reconcile.Observed) (time.Duration, bool) {
+	now := time.Now()
+	l.mu.Lock()
+	l.observed = obs
+	l.record.Memory.EngineDown, l.record.Memory.EngineUp = l.d.health.window()
+	d := l.record.Desired
+	plan := reconcile.Decide(d, obs, &l.record.Memory, now)
+	l.plan = plan
+	turn := l.turn
+	l.forgetLocked(d, plan)
+	for _, s := range plan.Steps {
+		l.record.Memory.Begin(s)
+	}
+	l.saveIfDueLocked()
+	o := l.outcomeLocked(plan, turn)
+	l.releaseLocked()
+	rest := l.restLocked(plan, now)
+	l.mu.Unlock()
+
+	l.publishHolds(plan)
+	if plan.Gone {
+		gone, err := l.d.forget(l, turn)
+		if err != nil {
+			l.log.Error().Err(err).Msg("the stack is gone, but its state cannot be removed")
+			return time.Second, false
+		}
+		if !gone {
+			return 0, false // it was declared again meanwhile
+		}
+		l.feed.conclude(o)
+		l.log.Info().Msg("the stack is gone")
+		return 0, true
+	}
+	for _, s := range plan.Steps {
+		l.d.running.Go(func() { l.carryOut(ctx, s, turn) })
+	}
+	l.feed.conclude(o)
+	return rest, false
+}
+
+// forgetLocked drops the requests and one-offs that are done with; l.mu is held.
+func (l *loop) forgetLocked(d *reconcile.Desired, plan *reconcile.Plan) {
+	if len(plan.Satisfied)+len(plan.DoneOneOffs) == 0 {
+		return
+	}
+	next := *d
+	next.Requests, next.OneOffs = slices.Clone(d.Requests), slices.Clone(d.OneOffs)
+	next.Forget(plan)
+	l.record.Desired = &next
+	l.unsaved = true
+}
+
+// saveIfDueLocked stores what the loop itself has changed; a disk that takes
+// nothing is tried again at the next turn. l.mu is held.
+func (l *loop) saveIfDueLocked() {
+	if !l.unsaved || l.record.Desired.Lost {
+		return
+	}
+	if err := l.d.store.save(l.name, &l.record); err != nil {
+		l.log.Error().Err(err).Msg("the state cannot be stored; it is tried again")
+		return
+	}
+	l.unsaved = false
+}
+
+// retrySave is how often an unsaved state is tried to be stored.
+const retrySave = 5 * time.Second
+
+// restLocked is how long the loop may rest after a plan; l.mu is held.
+func (l *loop) restLocked(plan *reconcile.Plan, now time.Time) time.Duration {
+	rest := longestRest
+	for _, at := range []time.Time{plan.Wake, l.obs.NextLook()} {
+		if !at.IsZero() {
+			rest = min(rest, at.Sub(now))
+		}
+	}
+	if l.unsaved {
+		rest = min(rest, retrySave)
+	}
+	return max(rest, 10*time.Millisecond)
+}
+
+// outcomeLocked sums a plan up for followers; l.mu is held.
+func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
+	o := outcome{turn: turn, gone: plan.Gone, settled: plan.Settled() && len(l.record.Memory.InFlight) == 0, ready: true}
+	for _, h := range plan.Holds {
+		if h.Kind == reconcile.HoldFailing {
+			o.failed = append(o.failed, complaint(h))
+		}
+	}
+	if !o.settled {
+		return o
+	}
+	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
+		o.ready = o.ready && r.Ready
+		if r.Failed != "" {
+			o.notReady = append(o.notReady, fmt.Sprintf("%s: %s", r.Container.Name, r.Failed))
+		}
+	}
+	return o
+}
+
+// complaint says a failing hold in one line that names its object once.
+func complaint(h reconcile.Hold) string {
+	name := h.Name
+	if name == "" {
+		name = string(h.Key)
+	}
+	if strings.Contains(h.Reason, name) {
+		return h.Reason
+	}
+	return name + ": " + h.Reason
+}
+
+// claim promises the observation that begins now to whoever has asked by now.
+func (l *loop) claim() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claimed, l.waiting = append(l.claimed, l.waiting...), nil
+}
+
+// releaseLocked lets go on whoever the observation was promised to; l.mu is held.
+func (l *loop) releaseLocked() {
+	for _, ch := range l.claimed {
+		close(ch)
+	}
+	l.claimed = nil
+}
+
+// publishHolds tells followers of reasons that are new.
+func (l *loop) publishHolds(plan *reconcile.Plan) {
+	seen := make(map[reconcile.Key]string, len(plan.Holds))
+	for i := range plan.Holds {
+		h := &plan.Holds[i]
+		seen[h.Key] = h.Reason
+		if l.holds[h.Key] == h.Reason || strings.HasSuffix(h.Reason, " in progress") {
+			continue
+		}
+		l.feed.publish(api.Event{Time: time.Now(), Type: api.EventHold, Stack: l.name, Hold: h})
+		if h.Kind == reconcile.HoldFailing {
+			l.log.Warn().Str("replica", string(h.Key)).Str("cause", h.Reason).Msg("hold")
+		}
+	}
+	l.holds = seen
+}
+
+// carryOut executes one step when its turn has come, and wakes the loop.
+func (l *loop) carryOut(ctx context.Context, s reconcile.Step, turn uint64) {
+	defer l.wakeUp()
+	gate := l.d.gates.of(s.Op)
+	if err := gate.enter(ctx, s.Urgent); err != nil {
+		l.drop(s)
+		return
+	}
+	defer gate.leave()
+	if !l.current(turn) {
+		l.drop(s) // a command came in between: the next plan knows better
+		return
+	}
+	begin := time.Now()
+	l.tell(s, "begin", 0, nil)
+	res, err := l.exec.Execute(ctx, l.name, s)
+	l.ended(ctx, s, res, err, time.Since(begin))
+}
+
+// current reports whether no command has edited the stack since a turn.
+func (l *loop) current(turn uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.turn == turn
+}
+
+// drop forgets a step that was not carried out.
+func (l *loop) drop(s reconcile.Step) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.record.Memory.InFlight, s.Key)
+}
+
+// ended takes over what a step has led to.
+func (l *loop) ended(ctx context.Context, s reconcile.Step, res reconcile.Result, err error, took time.Duration) {
+	l.obs.Done(s, res, err)
+	if ctx.Err() != nil {
+		l.drop(s) // the daemon ends: the next one looks for itself
+		return
+	}
+	if runtime.IsUnavailable(err) && l.d.engineLost(ctx) {
+		l.drop(s) // the engine's fault, not the step's
+		return
+	}
+	l.log.Info().Str("op", string(s.Op)).Str("replica", string(s.Key)).Str("cause", s.Cause).Dur("dur", took).Err(err).Msg("step")
+	l.mu.Lock()
+	l.record.Memory.End(s, err, time.Now())
+	if err == nil {
+		l.doneLocked(s, res)
+	}
+	l.mu.Unlock()
+	if err != nil {
+		l.tell(s, "failed", took, err)
+		return
+	}
+	l.tell(s, "done", took, nil)
+}
+
+// doneLocked edits and stores what a successful step settles; l.mu is held.
+func (l *loop) doneLocked(s reconcile.Step, res reconcile.Result) {
+	next := *l.record.Desired
+	next.Requests, next.OneOffs = slices.Clone(next.Requests), slices.Clone(next.OneOffs)
+	if next.Done(s, res) {
+		l.record.Desired = &next
+		l.unsaved = true
+	}
+	if s.Policy {
+		l.unsaved = true // the restarts count
+	}
+	l.saveIfDueLocked()
+}
+
+// tell publishes a step's phase.
+func (l *loop) tell(s reconcile.Step, phase string, took time.Duration, err error) {
+	e := api.Event{Time: time.Now(), Type: api.EventStep, Stack: l.name, Phase: phase, Step: &s, Dur: took}
+	if err != nil {
+		e.Err = err.Error()
+	}
+	l.feed.publish(e)
+}
+
+// progress publishes how a long step comes along.
+func (l *loop) progress(s reconcile.Step, p runtime.Progress) {
+	status := p.Status
+	if p.ID != "" {
+		status = p.ID + ": " + status
+	}
+	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventStep, Stack: l.name, Phase: "progress", Step: &s, Status: status})
+}
+
+// concerns reports whether an event about an image, network or volume can be
+// about this stack.
+func (l *loop) concerns(ev runtime.Event) bool {
+	if ev.Type != "network" && ev.Type != "volume" {
+		return true
+	}
+	if strings.HasPrefix(ev.Name, l.name+"_") || ev.Name == "" {
+		return true
+	}
+	d := l.desired()
+	if d == nil || d.Stack == nil {
+		return false
+	}
+	for i := range d.Stack.Networks {
+		if d.Stack.Networks[i].Spec.Name == ev.Name {
+			return true
+		}
+	}
+	for i := range d.Stack.Volumes {
+		if d.Stack.Volumes[i].Spec.Name == ev.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// lookNow has the stack observed afresh and waits for it.
+func (l *loop) lookNow(ctx context.Context) (*reconcile.Observed, error) {
+	ch := make(chan struct{})
+	l.mu.Lock()
+	l.waiting = append(l.waiting, ch)
+	l.mu.Unlock()
+	l.obs.MarkAll()
+	l.wakeUp()
+	select {
+	case <-ch:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err := l.d.health.away(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.observed, nil
+}
