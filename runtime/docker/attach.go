@@ -27,6 +27,9 @@ func (e *Engine) Attach(ctx context.Context, id string, opts runtime.AttachOptio
 		return e.fail(op, id, err)
 	}
 	c := containerOf(in)
+	if c.State == runtime.Paused || c.State == runtime.Restarting {
+		return refuse(runtime.KindConflict, op, c.Name, "not possible while the container is %s", c.State)
+	}
 	if opts.NoStdin || !in.Config.OpenStdin {
 		streams.In = nil
 	}

@@ -1,28 +1,28 @@
-package docker_test
+package docker
 
 import (
 	"testing"
 
 	"github.com/berth-dev/berth/internal/testimage"
 	"github.com/berth-dev/berth/runtime"
-	"github.com/berth-dev/berth/runtime/docker"
 	"github.com/berth-dev/berth/runtime/enginetest"
 )
 
+var _ enginetest.Engine = (*Engine)(nil)
+
 func TestContract(t *testing.T) {
-	e, err := docker.Open(t.Context(), docker.Options{})
-	if err != nil {
-		t.Fatalf("this test needs a Docker engine: %v", err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
+	e := open(t)
 	enginetest.Run(t, enginetest.Harness{
-		Case:     func(t *testing.T, run func(*testing.T, enginetest.Engine)) { run(t, e) },
+		Case: func(t *testing.T, run func(*testing.T, enginetest.Engine)) {
+			t.Helper()
+			run(t, e)
+		},
 		Image:    testimage.Ensure(t, e),
-		Prefix:   "berth-contract-",
+		Prefix:   "berthcontract-",
 		Parallel: true,
 		NotStaged: map[runtime.State]string{
-			runtime.Removing: "the engine is in it only while it removes a container, for milliseconds that cannot be held",
-			runtime.Dead:     "it needs a removal that fails inside the engine, such as a busy mount",
+			runtime.Removing: "the engine passes through it within milliseconds",
+			runtime.Dead:     "only a failing storage driver leaves a container in it",
 		},
 	})
 }

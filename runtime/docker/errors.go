@@ -23,6 +23,9 @@ func (e *Engine) fail(op, object string, err error) error {
 	}
 	var ours *runtime.Error
 	if errors.As(err, &ours) {
+		if ours.Op == "" {
+			return &runtime.Error{Kind: ours.Kind, Op: op, Object: object, Err: ours.Err}
+		}
 		return err
 	}
 	out := &runtime.Error{Kind: kindOf(err), Op: op, Object: object}
@@ -92,6 +95,12 @@ func kindByText(text string) runtime.Kind {
 	case has("is already in progress", "device or resource busy", "container is marked for removal", "is restarting, wait until",
 		"has active endpoints", "already exists in network", "address is already in use by", "is zombie", "cannot join network of a non running container"):
 		return runtime.KindConflict
+	case has("received 409"): // of a connection to be hijacked only the status is told
+		return runtime.KindConflict
+	case has("received 404"):
+		return runtime.KindNotFound
+	case has("received 400"):
+		return runtime.KindInvalid
 	case has("pool overlaps with other one"):
 		return runtime.KindConflict
 	case has("fully subnetted", "non-overlapping ipv4 address pool", "no available ipv4 addresses", "no space left on device",
@@ -106,7 +115,7 @@ func kindByText(text string) runtime.Kind {
 			"exec format error", "invalid argument", "operation not permitted", "outside of rootfs", "unknown capability", "no such process") {
 			return runtime.KindInvalid
 		}
-	case has("error processing tar file", "container rootfs is marked read-only", ": not a directory"):
+	case has("error processing tar file", "container rootfs is marked read-only", "not a directory"):
 		return runtime.KindInvalid
 	case has("failed to parse", "dockerfile parse error", "returned a non-zero code", "requires buildkit", "unknown instruction", "forbidden path outside the build context"):
 		return runtime.KindInvalid

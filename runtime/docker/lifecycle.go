@@ -153,7 +153,7 @@ func (e *Engine) Rename(ctx context.Context, id, name string) error {
 	call, cancel := e.change(ctx)
 	defer cancel()
 	err := e.api().ContainerRename(call, id, name)
-	if err != nil && strings.Contains(err.Error(), "same name as current") {
+	if err != nil && strings.Contains(err.Error(), "same name as its current name") {
 		return nil
 	}
 	return e.fail("rename", id, err)

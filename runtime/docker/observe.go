@@ -30,7 +30,7 @@ func (e *Engine) inspect(ctx context.Context, op, id string) (runtime.Container,
 func (e *Engine) List(ctx context.Context, filter runtime.Filter) ([]runtime.Container, error) {
 	call, cancel := e.query(ctx)
 	defer cancel()
-	in, err := e.api().ContainerList(call, container.ListOptions{All: true, Filters: labelFilter(filter)})
+	in, err := e.api().ContainerList(call, container.ListOptions{All: true, Size: filter.Size, Filters: labelFilter(filter)})
 	if err != nil {
 		return nil, e.fail("list", "containers", err)
 	}
