@@ -37,6 +37,15 @@ type loop struct {
 	waiting  []chan struct{}          // those who ask for an observation that is still to begin
 	claimed  []chan struct{}          // those whose observation is under way
 	closed   bool                     // the stack is gone; a later up makes a new loop
+	finished []finished               // steps that have ended since the last turn began
+}
+
+// finished is a step that has ended and is still to be taken over.
+type finished struct {
+	step    reconcile.Step
+	res     reconcile.Result
+	err     error
+	dropped bool // it was not carried out, or its failure is not its own
 }
 
 func newLoop(d *Daemon, name string, r *record) *loop {
@@ -105,6 +114,7 @@ func (l *loop) takeTurn(ctx context.Context) (next time.Duration, gone bool) {
 	}
 	l.noticeGap()
 	l.claim()
+	l.takeOver()
 	obs, err := l.obs.Observe(ctx, d, time.Now())
 	if err != nil {
 		return l.unobserved(ctx, err), false
@@ -328,36 +338,48 @@ func (l *loop) current(turn uint64) bool {
 	return l.turn == turn
 }
 
-// drop forgets a step that was not carried out.
+// drop hands back a step that was not carried out.
 func (l *loop) drop(s reconcile.Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.record.Memory.InFlight, s.Key)
+	l.finished = append(l.finished, finished{step: s, dropped: true})
 }
 
-// ended takes over what a step has led to.
+// ended hands back a step that was carried out. The loop takes it over when its
+// next turn begins: until what it led to has been observed, it is in flight.
 func (l *loop) ended(ctx context.Context, s reconcile.Step, res reconcile.Result, err error, took time.Duration) {
-	l.obs.Done(s, res, err)
-	if ctx.Err() != nil {
-		l.drop(s) // the daemon ends: the next one looks for itself
-		return
-	}
-	if runtime.IsUnavailable(err) && l.d.engineLost(ctx) {
-		l.drop(s) // the engine's fault, not the step's
-		return
-	}
-	l.log.Info().Str("op", string(s.Op)).Str("replica", string(s.Key)).Str("cause", s.Cause).Dur("dur", took).Err(err).Msg("step")
+	// The daemon ends, and the next one looks for itself; or the engine is away,
+	// which is not the step's fault.
+	dropped := ctx.Err() != nil || (runtime.IsUnavailable(err) && l.d.engineLost(ctx))
 	l.mu.Lock()
-	l.record.Memory.End(s, err, time.Now())
-	if err == nil {
-		l.doneLocked(s, res)
-	}
+	l.finished = append(l.finished, finished{step: s, res: res, err: err, dropped: dropped})
 	l.mu.Unlock()
+	l.log.Info().Str("op", string(s.Op)).Str("replica", string(s.Key)).Str("cause", s.Cause).Dur("dur", took).Err(err).Msg("step")
 	if err != nil {
 		l.tell(s, "failed", took, err)
 		return
 	}
 	l.tell(s, "done", took, nil)
+}
+
+// takeOver settles the steps that have ended, before the engine is looked at.
+func (l *loop) takeOver() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.finished
+	l.finished = nil
+	for _, f := range list {
+		l.obs.Done(f.step, f.res, f.err)
+		if f.dropped {
+			delete(l.record.Memory.InFlight, f.step.Key)
+			continue
+		}
+		l.record.Memory.End(f.step, f.err, time.Now())
+		if f.err == nil {
+			l.doneLocked(f.step, f.res)
+		}
+	}
+	l.saveIfDueLocked()
 }
 
 // doneLocked edits and stores what a successful step settles; l.mu is held.
@@ -371,7 +393,6 @@ func (l *loop) doneLocked(s reconcile.Step, res reconcile.Result) {
 	if s.Policy {
 		l.unsaved = true // the restarts count
 	}
-	l.saveIfDueLocked()
 }
 
 // tell publishes a step's phase.

@@ -273,7 +273,7 @@ func (v *view) retire(svc *stack.Service, slot int, cs []*member, n int) {
 	cause := fmt.Sprintf("scaled to %d", n)
 	if v.want(svc.Name) == WantAbsent {
 		cause = "removed by command"
-		if v.waitsForDependents(svc.Name, key, slot) {
+		if v.waitsForDependents(cs[0], key) {
 			return
 		}
 	}
@@ -301,15 +301,19 @@ func (v *view) takeAway(key Key, c *member, grace time.Duration, cause string, v
 
 // waitsForDependents holds a stop until every dependant of the service that is
 // on its way down too has stopped.
-func (v *view) waitsForDependents(svc string, key Key, slot int) bool {
+func (v *view) waitsForDependents(c *member, key Key) bool {
+	svc := c.id.Service
 	for _, dep := range v.dependents[svc] {
 		if want := v.want(dep); v.d.Down == nil && want != WantStopped && want != WantAbsent {
 			continue // it stays: nothing to wait for
 		}
 		for _, s := range sortedKeys(v.replicas[dep]) {
-			for _, c := range v.replicas[dep][s] {
-				if c.State.Alive() {
-					v.hold(Hold{Kind: HoldWaiting, Key: key, Service: svc, Slot: slot, Reason: "stops after " + c.Name + ", which depends on it"})
+			for _, other := range v.replicas[dep][s] {
+				if other.State.Alive() {
+					v.hold(Hold{
+						Kind: HoldWaiting, Key: key, Service: svc, Slot: c.id.Slot, Name: c.Name,
+						Reason: "stops after " + other.Name + ", which depends on it",
+					})
 					return true
 				}
 			}

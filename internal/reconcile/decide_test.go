@@ -341,7 +341,7 @@ func TestDecide(t *testing.T) {
 			name: "stop takes dependants first",
 			f:    shop(svc("db", 1), svc("web", 1, dep("db", stack.Started))).has("db", 1, runtime.Running).has("web", 1, runtime.Running).want("db", WantStopped).want("web", WantStopped),
 			want: `stop web/1 shop-web-1 (stopped by command)
-				hold db/1 (stops after shop-web-1, which depends on it)`,
+				hold db/1 shop-db-1 (stops after shop-web-1, which depends on it)`,
 		},
 		{
 			name: "stopping only a dependency does not wait for its dependants",
@@ -414,7 +414,7 @@ func TestDecide(t *testing.T) {
 			f:    shop(svc("db", 1), svc("web", 1, dep("db", stack.Started))).has("db", 1, runtime.Running).has("web", 1, runtime.Running),
 			edit: func(f *fixture) { f.d.Down = &Down{} },
 			want: `stop web/1 shop-web-1 (stack goes down)
-				hold db/1 (stops after shop-web-1, which depends on it)`,
+				hold db/1 shop-db-1 (stops after shop-web-1, which depends on it)`,
 		},
 		{
 			name: "down without grace is one call a container",

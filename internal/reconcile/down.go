@@ -35,10 +35,11 @@ func (v *view) downContainers() bool {
 		for _, slot := range sortedKeys(v.replicas[svc.Name]) {
 			left = true
 			key := ReplicaKey(svc.Name, slot)
-			if v.busy(key, svc.Name, slot) || v.waitsForDependents(svc.Name, key, slot) {
+			c := v.replicas[svc.Name][slot][0]
+			if v.busy(key, svc.Name, slot) || v.waitsForDependents(c, key) {
 				continue
 			}
-			v.takeAway(key, v.replicas[svc.Name][slot][0], v.downGrace(svc), "stack goes down", v.d.Down.Volumes)
+			v.takeAway(key, c, v.downGrace(svc), "stack goes down", v.d.Down.Volumes)
 		}
 	}
 	return left

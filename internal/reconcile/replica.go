@@ -272,7 +272,7 @@ func (v *view) stopped(svc *stack.Service, slot int, cs []*member) {
 			v.kill(svc, slot, c, r)
 			return
 		}
-		if !v.waitsForDependents(svc.Name, key, slot) {
+		if !v.waitsForDependents(c, key) {
 			v.step(v.stopStep(svc, slot, c, "stopped by command"))
 		}
 		return
