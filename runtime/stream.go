@@ -9,6 +9,8 @@ import (
 // asks only that the label exists.
 type Filter struct {
 	Labels map[string]string
+	// Size asks a list of containers for their sizes too; it is slow.
+	Size bool
 }
 
 // Event is something that happened to an object of the engine. It never
