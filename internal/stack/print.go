@@ -71,12 +71,14 @@ func (l *Loaded) JSON() ([]byte, error) {
 }
 
 // printable is the project without env_file, whose variables stand under
-// environment where its files have been read.
+// environment where its files have been read, and without dependencies on
+// inactive services, which are not printed.
 func (l *Loaded) printable() (*types.Project, error) {
+	p := l.Project.WithoutUnresolvedOptionalDependencies()
 	if l.loading.opts.NoResolveEnv {
-		return l.Project, nil
+		return p, nil
 	}
-	return l.Project.WithServicesTransform(func(_ string, s types.ServiceConfig) (types.ServiceConfig, error) {
+	return p.WithServicesTransform(func(_ string, s types.ServiceConfig) (types.ServiceConfig, error) {
 		s.EnvFiles = nil
 		return s, nil
 	})
