@@ -111,6 +111,11 @@ func showStep(ui progress, e api.Event) {
 func showHold(ui progress, h *reconcile.Hold) {
 	switch h.Kind {
 	case reconcile.HoldWaiting:
+		for _, object := range []string{"network ", "volume ", "image "} {
+			if strings.HasPrefix(h.Reason, "waits for "+object) {
+				return // that object's own line says it, and it takes a moment only
+			}
+		}
 		ui.Event(progressEvent{ID: keyID(h.Key, h.Name), Text: "Waiting", Detail: h.Reason})
 	case reconcile.HoldFailing:
 		ui.Event(progressEvent{ID: keyID(h.Key, h.Name), Text: "Error", Detail: h.Reason, State: progressError})
