@@ -38,8 +38,8 @@ func (l *logFollower) follow(ctx context.Context, list []runtime.Container, bega
 			if err := l.event(work, &readers, e); err != nil {
 				return err
 			}
-		case id := <-l.ended:
-			l.end(work, &readers, id)
+		case e := <-l.ended:
+			l.end(work, &readers, e)
 		case <-quiet:
 			if l.over(work) {
 				return nil
@@ -73,11 +73,12 @@ func (l *logFollower) open(work context.Context, readers *sync.WaitGroup, c *run
 	r.active, r.alive = true, c.State.Alive()
 	id, name := c.ID, r.name
 	readers.Go(func() {
-		if err := l.read(work, id, name, opts); err != nil && work.Err() == nil {
+		err := l.read(work, id, name, opts)
+		if err != nil && work.Err() == nil {
 			l.mux.Status(name, "output is lost: "+err.Error())
 		}
 		select {
-		case l.ended <- id:
+		case l.ended <- logEnd{id, err != nil}:
 		case <-work.Done():
 		}
 	})
@@ -116,11 +117,15 @@ func (l *logFollower) wants(labels map[string]string) bool {
 }
 
 // end says how a container whose output has ended did so, and goes on with one
-// that runs again already.
-func (l *logFollower) end(work context.Context, readers *sync.WaitGroup, id string) {
-	r := l.runs[id]
+// that runs again already. One that could not be read is tried again when it
+// is started again, not before.
+func (l *logFollower) end(work context.Context, readers *sync.WaitGroup, e logEnd) {
+	r := l.runs[e.id]
 	r.active = false
-	c, err := l.a.engine.Inspect(work, id)
+	if e.failed {
+		return
+	}
+	c, err := l.a.engine.Inspect(work, e.id)
 	if err != nil {
 		r.since = time.Time{}
 		return // it is gone

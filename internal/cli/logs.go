@@ -85,8 +85,8 @@ func (a *app) logs(ctx context.Context, services []string, o *logsOptions) error
 	}
 	l := &logFollower{
 		a: a, t: t, services: services, index: o.index, opts: opts,
-		mux:  newLogMux(a.env.Out, a.env.Err, logMuxOptions{Color: a.colored(a.env.Out) && !o.noColor, Prefix: !o.noPrefix}),
-		runs: make(map[string]*logRun), ended: make(chan string),
+		mux:  newLogMux(a.env.Out, a.env.Out, logMuxOptions{Color: a.colored(a.env.Out) && !o.noColor, Prefix: !o.noPrefix}),
+		runs: make(map[string]*logRun), ended: make(chan logEnd),
 	}
 	list, err := l.list(ctx)
 	if err != nil {
@@ -101,12 +101,15 @@ func (a *app) logs(ctx context.Context, services []string, o *logsOptions) error
 	if o.follow {
 		return l.follow(ctx, list, began)
 	}
+	var failed []error
 	for i := range list {
-		if err := l.read(ctx, list[i].ID, shortName(&list[i]), opts); err != nil {
+		err := l.read(ctx, list[i].ID, shortName(&list[i]), opts)
+		if err != nil && ctx.Err() != nil {
 			return err
 		}
+		failed = append(failed, err) // such as a log driver that cannot be read; the others can
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // logFollower shows the output of a stack's containers, those that come later
@@ -120,7 +123,7 @@ type logFollower struct {
 	mux      *logMux
 
 	runs  map[string]*logRun // by container ID
-	ended chan string        // IDs whose output has ended
+	ended chan logEnd        // containers whose output has ended
 }
 
 // logRun is how far the output of a container has been read.
@@ -129,6 +132,12 @@ type logRun struct {
 	active bool      // it is being read
 	alive  bool      // it ran when reading began
 	since  time.Time // where to go on when it is started again
+}
+
+// logEnd says that a container's output has ended, or could not be read.
+type logEnd struct {
+	id     string
+	failed bool
 }
 
 // list are the containers meant.
