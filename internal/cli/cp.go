@@ -234,7 +234,7 @@ func linkedPath(link, to string) string {
 // archive to standard output.
 func (a *app) copyOut(ctx context.Context, c *runtime.Container, src, dst string, o cpOptions) error {
 	from := path.Clean("/" + src)
-	st, err := a.engine.StatPath(ctx, c.ID, from)
+	st, err := a.statFile(ctx, c, from)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (a *app) copyOut(ctx context.Context, c *runtime.Container, src, dst string
 			break
 		}
 		from = linkedPath(from, st.LinkTarget)
-		if st, err = a.engine.StatPath(ctx, c.ID, from); err != nil {
+		if st, err = a.statFile(ctx, c, from); err != nil {
 			return err
 		}
 	}
@@ -281,6 +281,15 @@ func (a *app) copyOut(ctx context.Context, c *runtime.Container, src, dst string
 	shown.Text, shown.State = "Copied", progressDone
 	ui.Event(shown)
 	return nil
+}
+
+// statFile looks at a path in a container that must exist.
+func (a *app) statFile(ctx context.Context, c *runtime.Container, p string) (runtime.PathStat, error) {
+	st, err := a.engine.StatPath(ctx, c.ID, p)
+	if runtime.IsNotFound(err) {
+		return st, fmt.Errorf("copy %s:%s: no such file or directory in container %s", serviceOf(c), p, c.Name)
+	}
+	return st, err
 }
 
 // local is a path of the machine, absolute.
