@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/berth-dev/berth/internal/client"
+	"github.com/berth-dev/berth/internal/dirs"
+	"github.com/berth-dev/berth/runtime/docker"
 )
 
 // parallels are the numbers of parallel calls the floor is tried with.
@@ -214,26 +218,28 @@ func (b *bench) idle(ctx context.Context) error {
 	return err
 }
 
-// daemonPID asks the daemon who it is.
+// daemonPID asks the run's daemon who it is.
 func (b *bench) daemonPID(ctx context.Context) (int, error) {
-	cmd := exec.CommandContext(ctx, b.opts.berth, "version", "--format", "json") // #nosec G204 -- the binary under test
-	cmd.Env = b.env
-	data, err := cmd.Output()
+	host, _, err := docker.Endpoint(os.Getenv)
 	if err != nil {
 		return 0, err
 	}
-	var v struct {
-		Daemon struct {
-			PID int `json:"pid"`
-		} `json:"daemon"`
-	}
-	if err := json.Unmarshal(data, &v); err != nil {
+	folders, err := dirs.For(b.getenv, host)
+	if err != nil {
 		return 0, err
 	}
-	if v.Daemon.PID == 0 {
-		return 0, fmt.Errorf("version names no running daemon: %s", data)
+	info, err := client.New(folders.Socket()).Info(ctx)
+	return info.PID, err
+}
+
+// getenv reads the environment the command line is run in.
+func (b *bench) getenv(key string) string {
+	for _, kv := range slices.Backward(b.env) {
+		if k, v, _ := strings.Cut(kv, "="); k == key {
+			return v
+		}
 	}
-	return v.Daemon.PID, nil
+	return ""
 }
 
 // stopDaemon ends the run's own daemon, if one was started.
