@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"path"
 	"path/filepath"
@@ -341,7 +342,6 @@ func (c *checker) containerNames() error {
 // binding is one host port that a service takes for itself.
 type binding struct {
 	service string
-	index   int
 	ip      string
 	port    int
 	proto   string
@@ -371,31 +371,43 @@ func (c *checker) hostPorts() error {
 			continue
 		}
 		for i, p := range s.Ports {
-			at := "ports." + strconv.Itoa(i)
-			if p.HostIP != "" && net.ParseIP(p.HostIP) == nil {
-				return c.bad(s, at, "%q is not an IP address", clip(p.HostIP))
-			}
-			first, last, err := portRange(p.Published)
+			b, fixed, err := c.binding(s, i, p)
 			if err != nil {
-				return c.bad(s, "ports", "%w", err)
+				return err
 			}
-			if first == 0 || first != last {
-				continue // the engine chooses
+			if !fixed {
+				continue
 			}
-			if n := s.GetScale(); n > 1 {
-				return c.bad(s, "ports", "the host port %d can be held by one container, but the service %q has %d replicas: give a range such as %d-%d, leave the host port out, or have one replica",
-					first, name, n, first, min(first+n-1, 65535))
-			}
-			b := binding{service: name, index: i, ip: p.HostIP, port: first, proto: p.Protocol}
-			for _, o := range taken[first] {
+			for _, o := range taken[b.port] {
 				if b.overlaps(o) {
 					return c.portConflict(s, b, o)
 				}
 			}
-			taken[first] = append(taken[first], b)
+			taken[b.port] = append(taken[b.port], b)
 		}
 	}
 	return nil
+}
+
+// binding is the host port that a service publishes for itself, if it is a
+// fixed one and not for the engine to choose.
+func (c *checker) binding(s types.ServiceConfig, index int, p types.ServicePortConfig) (b binding, fixed bool, err error) {
+	at := "ports." + strconv.Itoa(index)
+	if p.HostIP != "" && net.ParseIP(p.HostIP) == nil {
+		return b, false, c.bad(s, at, "%q is not an IP address", clip(p.HostIP))
+	}
+	first, last, err := portRange(p.Published)
+	if err != nil {
+		return b, false, c.bad(s, "ports", "%w", err)
+	}
+	if first == 0 || first != last {
+		return b, false, nil
+	}
+	if n := s.GetScale(); n > 1 {
+		return b, false, c.bad(s, "ports", "the host port %d can be held by one container, but the service %q has %d replicas: give a range such as %d-%d, leave the host port out, or have one replica",
+			first, s.Name, n, first, min(first+n-1, math.MaxUint16))
+	}
+	return binding{service: s.Name, ip: p.HostIP, port: first, proto: p.Protocol}, true, nil
 }
 
 func (c *checker) portConflict(s types.ServiceConfig, b, o binding) error {

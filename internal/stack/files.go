@@ -41,7 +41,7 @@ func overrideNames() []string {
 // device, FIFO or directory is refused before anything is read from it.
 func readRegular(path string, limit int64) ([]byte, error) {
 	// A FIFO without a writer must not block the open.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the user's own Compose file names it
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, plainPathError(err)
 	}

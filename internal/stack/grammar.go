@@ -121,12 +121,15 @@ func checkObjectName(s string) error {
 		return fmt.Errorf("the name is longer than %d bytes", maxName)
 	}
 	for i, r := range s {
-		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		if !alnum && (i == 0 || r != '.' && r != '_' && r != '-') {
+		if !alphanumeric(r) && (i == 0 || r != '.' && r != '_' && r != '-') {
 			return fmt.Errorf("%q is not a name: use letters, digits, '.', '_' and '-', beginning with a letter or digit", clip(s))
 		}
 	}
 	return nil
+}
+
+func alphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 // checkVariable checks an environment variable; its value is never shown.

@@ -183,7 +183,7 @@ func (l *loading) projectName() (string, error) {
 	if n := normalizeName(filepath.Base(l.dir)); n != "" {
 		return n, nil
 	}
-	return "", fmt.Errorf("the directory %q gives no project name: set one with -p or name:", l.dir)
+	return "", fmt.Errorf("the directory %q gives no project name: set name: or -p", l.dir)
 }
 
 // namedInFile returns the last name: of the files named by the user.

@@ -111,10 +111,10 @@ func (f fileRef) owned() bool {
 // the container where it comes from no file or needs an owner or mode.
 func (t *translator) file(spec *runtime.Spec, f fileRef, at ...string) error {
 	if bool(f.def.External) {
-		return t.fail(fmt.Errorf("the %s %q is external: a plain engine keeps no %ss; give it by file: or environment:", f.kind, f.ref.Source, f.kind), f.kind+"s", f.ref.Source)
+		return t.fail(fmt.Errorf("the %s %q is external: a plain engine keeps no %ss; use file: or environment: instead", f.kind, f.ref.Source, f.kind), f.kind+"s", f.ref.Source)
 	}
 	if f.def.Driver != "" || f.def.TemplateDriver != "" {
-		return t.fail(fmt.Errorf("the %s %q names a driver: a plain engine has none; give it by file: or environment:", f.kind, f.ref.Source), f.kind+"s", f.ref.Source)
+		return t.fail(fmt.Errorf("the %s %q names a driver: a plain engine has none; use file: or environment: instead", f.kind, f.ref.Source), f.kind+"s", f.ref.Source)
 	}
 	if f.def.File != "" && !f.owned() {
 		if err := t.sourceFile(f); err != nil {
@@ -204,5 +204,5 @@ func parseID(s string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a numeric ID", clip(s))
 	}
-	return int(id), nil //nolint:gosec // 31 bits
+	return int(id), nil
 }

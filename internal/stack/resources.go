@@ -83,7 +83,7 @@ func (t *translator) fixed(c types.ServiceConfig) runtime.Fixed {
 func throttles(list []types.ThrottleDevice) []runtime.ThrottleDevice {
 	var out []runtime.ThrottleDevice
 	for _, d := range list {
-		out = append(out, runtime.ThrottleDevice{Path: d.Path, Rate: uint64(max(d.Rate, 0))}) //nolint:gosec // not negative
+		out = append(out, runtime.ThrottleDevice{Path: d.Path, Rate: uint64(max(d.Rate, 0))})
 	}
 	return out
 }

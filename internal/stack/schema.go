@@ -611,7 +611,7 @@ func matches(pattern, s string) bool {
 		return s != ""
 	case "^[a-zA-Z0-9._-]+$":
 		return s != "" && strings.IndexFunc(s, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+			return !alphanumeric(r) && r != '.' && r != '_' && r != '-'
 		}) < 0
 	}
 	re, err := regexp.Compile(pattern)

@@ -233,26 +233,33 @@ func descend(n *yaml.Node, path []string) (*yaml.Node, int) {
 // child is the value under a key, or the element at an index, of a node.
 func child(n *yaml.Node, key string) *yaml.Node {
 	n = resolved(n)
-	switch n.Kind {
-	case yaml.MappingNode:
-		var merged *yaml.Node
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == key {
-				return withLine(n.Content[i+1], n.Content[i].Line)
-			}
-			if n.Content[i].Value == "<<" {
-				merged = resolved(n.Content[i+1])
-			}
+	if n.Kind == yaml.SequenceNode {
+		return element(n, key)
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	var merged *yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return withLine(n.Content[i+1], n.Content[i].Line)
 		}
-		return mergedChild(merged, key)
-	case yaml.SequenceNode:
-		if i, err := strconv.Atoi(key); err == nil && i >= 0 && i < len(n.Content) {
-			return n.Content[i]
+		if n.Content[i].Value == "<<" {
+			merged = resolved(n.Content[i+1])
 		}
-		for _, c := range n.Content { // a list of KEY=value or of names
-			if c.Kind == yaml.ScalarNode && (c.Value == key || strings.HasPrefix(c.Value, key+"=")) {
-				return c
-			}
+	}
+	return mergedChild(merged, key)
+}
+
+// element finds a list's element by its index, or by its name where it is a
+// list of KEY=value or of names.
+func element(n *yaml.Node, key string) *yaml.Node {
+	if i, err := strconv.Atoi(key); err == nil && i >= 0 && i < len(n.Content) {
+		return n.Content[i]
+	}
+	for _, c := range n.Content {
+		if c.Kind == yaml.ScalarNode && (c.Value == key || strings.HasPrefix(c.Value, key+"=")) {
+			return c
 		}
 	}
 	return nil

@@ -20,31 +20,36 @@ func typePaths() []string {
 		if depth > 12 {
 			panic("recursive type at " + prefix)
 		}
-		switch t.Kind() {
-		case reflect.Pointer:
+		kind := t.Kind()
+		if kind == reflect.Pointer {
 			walk(t.Elem(), prefix, depth)
-		case reflect.Slice, reflect.Map:
+			return
+		}
+		if kind == reflect.Slice || kind == reflect.Map {
 			if t != extensions {
 				walk(t.Elem(), prefix+".*", depth+1)
 			}
-		case reflect.Struct:
-			for i := range t.NumField() {
-				f := t.Field(i)
-				name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-				if !f.IsExported() || f.Type == extensions || name == "-" {
-					continue
-				}
-				if strings.Contains(opts, "inline") {
-					walk(f.Type, prefix, depth)
-					continue
-				}
-				if name == "" {
-					name = strings.ToLower(f.Name)
-				}
-				path := strings.TrimPrefix(prefix+"."+name, ".")
-				out = append(out, path)
-				walk(f.Type, path, depth+1)
+			return
+		}
+		if kind != reflect.Struct {
+			return
+		}
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			if !f.IsExported() || f.Type == extensions || name == "-" {
+				continue
 			}
+			if strings.Contains(opts, "inline") {
+				walk(f.Type, prefix, depth)
+				continue
+			}
+			if name == "" {
+				name = strings.ToLower(f.Name)
+			}
+			path := strings.TrimPrefix(prefix+"."+name, ".")
+			out = append(out, path)
+			walk(f.Type, path, depth+1)
 		}
 	}
 	walk(reflect.TypeFor[types.Project](), "", 0)

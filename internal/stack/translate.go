@@ -226,7 +226,7 @@ func healthcheck(c *types.HealthCheckConfig) *runtime.Healthcheck {
 		StartInterval: duration(c.StartInterval),
 	}
 	if c.Retries != nil {
-		h.Retries = int(min(*c.Retries, math.MaxInt32)) //nolint:gosec // bounded
+		h.Retries = int(min(*c.Retries, math.MaxInt32))
 	}
 	return h
 }
@@ -396,7 +396,7 @@ func (t *translator) restart(c types.ServiceConfig) (*RestartPolicy, runtime.Res
 		out.Delay = time.Duration(*p.Delay)
 	}
 	if p.MaxAttempts != nil {
-		out.MaxAttempts = int(min(*p.MaxAttempts, math.MaxInt32)) //nolint:gosec // bounded
+		out.MaxAttempts = int(min(*p.MaxAttempts, math.MaxInt32))
 	}
 	return out, runtime.RestartPolicy{Name: "no"}
 }
