@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -46,6 +47,9 @@ func newAttach(a *app) *cobra.Command {
 // attach connects the user to a container's main process and gives its exit
 // code when it ends.
 func (a *app) attach(ctx context.Context, service string, o *attachOptions) error {
+	if err := checkDetachKeys(o.detachKeys); err != nil {
+		return err
+	}
 	t, err := a.resolve(ctx, service)
 	if err != nil {
 		return err
@@ -105,6 +109,22 @@ func (a *app) attachTo(ctx context.Context, c *runtime.Container, o *attachOptio
 			}
 		}
 	}
+}
+
+// checkDetachKeys refuses what is not a sequence of keys, before the engine does
+// so less clearly.
+func checkDetachKeys(keys string) error {
+	if keys == "" {
+		return nil
+	}
+	for key := range strings.SplitSeq(keys, ",") {
+		ctrl, isCtrl := strings.CutPrefix(key, "ctrl-")
+		letter := isCtrl && len(ctrl) == 1 && (ctrl[0] >= 'a' && ctrl[0] <= 'z' || strings.Contains(`@[\]^_`, ctrl))
+		if !letter && len(key) != 1 {
+			return fmt.Errorf("attach: --detach-keys %q: %q is not a key; use letters and ctrl-<letter>, separated by commas", keys, key)
+		}
+	}
+	return nil
 }
 
 // signalWord is a signal's name as the engine takes it.

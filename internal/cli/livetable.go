@@ -21,11 +21,12 @@ type liveTable interface {
 // text after the other.
 func (a *app) liveTable() liveTable {
 	term, _ := a.env.lookup("TERM")
-	if !isTerminal(a.env.Out) || a.global.ansi == "never" || term == "dumb" {
+	width, height := terminalSize(a.env.Out)
+	if width == 0 || height == 0 || a.global.ansi == "never" || term == "dumb" {
 		return printedTable{a.env.Out}
 	}
 	t := &drawnTable{model: &tableModel{}, done: make(chan struct{})}
-	t.program = tea.NewProgram(t.model, tea.WithInput(nil), tea.WithOutput(a.env.Out), tea.WithEnvironment(a.env.Environ), tea.WithoutSignalHandler())
+	t.program = tea.NewProgram(t.model, tea.WithInput(nil), tea.WithOutput(a.env.Out), tea.WithEnvironment(a.env.Environ), tea.WithoutSignalHandler(), tea.WithFPS(10))
 	go func() {
 		defer close(t.done)
 		_, _ = t.program.Run() // without a terminal there is nothing to show
