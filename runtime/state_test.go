@@ -117,7 +117,7 @@ func TestLifecycleDocument(t *testing.T) {
 	const path = "../docs/lifecycle.md"
 	want := lifecycleDocument()
 	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // documentation is for everybody
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -135,7 +135,7 @@ func fill(v reflect.Value, n int) {
 	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(n))
 	case reflect.Uint16, reflect.Uint64:
-		v.SetUint(uint64(n)) //nolint:gosec // small and positive
+		v.SetUint(uint64(n))
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Slice:

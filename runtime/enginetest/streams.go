@@ -91,7 +91,9 @@ func caseExecTTY(x *fixture) {
 	}
 	x.ok(x.e.Kill(x.Context(), id, ""))
 	x.ok(closeInput.Close())
-	<-done // with the code of a killed process or an error: the container is gone
+	if err := <-done; err != nil { // the container is gone: it may be told as an error or by an exit code
+		x.Logf("exec in a killed container: %v", err)
+	}
 }
 
 func caseExecDetached(x *fixture) {
@@ -291,7 +293,7 @@ func caseCopy(x *fixture) {
 	equal(x, "mode", stat.Mode, 0o640)
 	archive, stat, err := x.e.CopyFrom(ctx, id, "/tmp/in")
 	x.ok(err)
-	defer archive.Close() //nolint:errcheck // read to its end below
+	defer archive.Close()
 	equal(x, "name", stat.Name, "in")
 	r := tar.NewReader(archive)
 	h, err := r.Next()

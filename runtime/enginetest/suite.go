@@ -19,7 +19,7 @@ import (
 const Label = "io.berth.enginetest"
 
 // patience is how long a case waits for something that must come.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Harness connects the suite to an engine.
 type Harness struct {
@@ -81,7 +81,7 @@ type fixture struct {
 // name returns a name nobody else has.
 func (x *fixture) name() string {
 	x.n++
-	return x.id + "-" + string(rune('a'+x.n-1))
+	return x.id + "-" + "abcdefghijklmnopqrstuvwxyz"[x.n-1:x.n]
 }
 
 func (x *fixture) labels() map[string]string { return map[string]string{Label: x.id} }

@@ -62,27 +62,31 @@ func (x *fixture) stage(s runtime.State) (id, name string) {
 		x.restarting(id)
 	}
 	c := x.inspect(id)
-	switch s {
-	case runtime.Removed:
+	if s == runtime.Removed {
 		x.ok(x.e.Remove(x.Context(), id, true, false))
 		return id, c.Name
-	case runtime.Removing, runtime.Dead:
+	}
+	if s == runtime.Removing || s == runtime.Dead {
 		x.h.Stage(x.T, x.e, id, s)
 		c = x.inspect(id)
 	}
-	equal(x, "staged state", c.State, s)
+	if s != runtime.Restarting { // which does not last
+		equal(x, "staged state", c.State, s)
+	}
 	return id, c.Name
 }
 
 // manyRestarts is how often a container must have been restarted for its next
-// restart to be at least 1.6 s away.
-const manyRestarts = 5
+// restart to be at least 800 ms away when the last run has just ended.
+const manyRestarts = 4
 
-// restarting waits for the beginning of a long pause between two runs.
+// restarting waits until the container is between two runs of its policy. A
+// slow machine may see it run again before the next call is made: the checks
+// that follow allow for that.
 func (x *fixture) restarting(id string) {
 	x.Helper()
 	x.eventually(id, "restarting for a while", func(c runtime.Container) bool {
-		return c.State == runtime.Restarting && c.RestartCount >= manyRestarts && time.Since(c.Finished) < 500*time.Millisecond
+		return c.State == runtime.Restarting && c.RestartCount >= manyRestarts
 	})
 }
 
@@ -143,6 +147,7 @@ func (x *fixture) allowed(from runtime.State, op runtime.Op, to runtime.State) {
 		}
 	case runtime.OpKill:
 		equal(x, "exit code", c.ExitCode, 137)
+	case runtime.OpCreate, runtime.OpStop, runtime.OpPause, runtime.OpRemove: // the state says it all
 	}
 }
 
@@ -151,7 +156,7 @@ func (x *fixture) afterRestarting(id string, op runtime.Op, to runtime.State, be
 	switch op {
 	case runtime.OpRestart: // counts anew; the process ends at once, as before
 		x.eventually(id, "started anew", func(c runtime.Container) bool {
-			return c.Started.After(before.Started) && c.RestartCount < manyRestarts
+			return c.Started.After(before.Started) && c.RestartCount < before.RestartCount
 		})
 	case runtime.OpStart, runtime.OpUpdate: // the policy goes on where it was
 		x.eventually(id, string(to)+" again", func(c runtime.Container) bool {
@@ -159,7 +164,9 @@ func (x *fixture) afterRestarting(id string, op runtime.Op, to runtime.State, be
 		})
 	default:
 		c := x.becomes(id, to)
-		equal(x, "exit code", c.ExitCode, 3)
+		if c.ExitCode != 3 && (op != runtime.OpKill || c.ExitCode != 137) {
+			x.Fatalf("exit code %d", c.ExitCode)
+		}
 	}
 }
 
@@ -167,10 +174,12 @@ func (x *fixture) refuses(from runtime.State, ops []runtime.Op) {
 	x.Helper()
 	id, name := x.stage(from)
 	for _, op := range ops {
-		if from == runtime.Restarting {
-			x.restarting(id)
-		}
 		_, err := x.do(op, id, name)
+		for tries := 0; err == nil && from == runtime.Restarting && op == runtime.OpPause && tries < 20; tries++ {
+			x.ok(x.e.Unpause(x.Context(), id)) // it was just running: once more
+			x.restarting(id)
+			_, err = x.do(op, id, name)
+		}
 		if err == nil {
 			x.Fatalf("%s a container in state %s: no error", op, from)
 		}

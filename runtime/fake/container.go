@@ -593,10 +593,11 @@ func (c *container) shallow(now time.Time) runtime.Container {
 		State: full.State, Created: full.Created.Truncate(time.Second), Ports: full.Ports, Mounts: full.Mounts,
 		Networks: full.Networks, NetworkMode: full.NetworkMode, DependsOn: full.DependsOn,
 	}
-	switch c.State { // what the status line mentions
-	case runtime.Running, runtime.Paused:
+	// The status line mentions one or the other.
+	if c.State == runtime.Running || c.State == runtime.Paused {
 		r.Health = full.Health
-	case runtime.Exited, runtime.Restarting:
+	}
+	if c.State == runtime.Exited || c.State == runtime.Restarting {
 		r.ExitCode = full.ExitCode
 	}
 	r.Status = statusLine(&full, now)

@@ -23,8 +23,8 @@ func TestContract(t *testing.T) {
 		},
 		Image:  testImage,
 		Prefix: "fake-",
-		Stage: func(t *testing.T, e enginetest.Engine, id string, s runtime.State) {
-			e.(*fake.Engine).SetState(id, s) //nolint:errcheck,forcetypeassert // it is ours
+		Stage: func(_ *testing.T, e enginetest.Engine, id string, s runtime.State) {
+			e.(*fake.Engine).SetState(id, s) //nolint:forcetypeassert // it is ours
 		},
 	})
 }

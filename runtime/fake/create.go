@@ -325,11 +325,13 @@ func (e *Engine) choosePort(c *container, p runtime.Port) (portKey, error) {
 	if err != nil || err2 != nil || low > high {
 		return portKey{}, fail(runtime.KindInvalid, "start", c.Name, "invalid published port %q", p.Published)
 	}
-	for port := low; port <= high; port++ {
-		if key := newPortKey(p.HostIP, uint16(port), p.Protocol); e.portHolder(key) == "" {
+	key := newPortKey(p.HostIP, uint16(low), p.Protocol)
+	for range high - low + 1 {
+		if e.portHolder(key) == "" {
 			return key, nil
 		}
+		key.port++
 	}
-	key := newPortKey(p.HostIP, uint16(low), p.Protocol)
+	key.port = uint16(low)
 	return portKey{}, fail(runtime.KindConflict, "start", c.Name, "bind for %s failed: the port is already allocated to %s", key, e.portHolder(key))
 }

@@ -293,7 +293,7 @@ func TestForeignPort(t *testing.T) {
 		spec.Ports = []runtime.Port{{Target: 80, Published: "9000"}}
 		other := create(t, e, "web-2", spec)
 		wantKind(t, e.Start(t.Context(), other), runtime.KindConflict)
-		if left := e.Leftovers(func(kind, name string, _ map[string]string) bool { return kind == "container" }); len(left) != 2 {
+		if left := e.Leftovers(func(kind, _ string, _ map[string]string) bool { return kind == "container" }); len(left) != 2 {
 			t.Fatalf("a start that failed holds ports: %v", left)
 		}
 		e.HoldPort(9000, "tcp", false)
@@ -458,7 +458,9 @@ func TestCloseEndsEverything(t *testing.T) {
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}
-		<-waited
+		if err := <-waited; err != nil {
+			wantKind(t, err, runtime.KindUnavailable)
+		}
 		for range events { // closed
 		}
 		wantKind(t, e.Start(t.Context(), id), runtime.KindUnavailable)
@@ -473,9 +475,9 @@ func TestCloseEndsEverything(t *testing.T) {
 func TestFollowsTheTable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := fake.New(fake.Options{})
-		defer e.Close() //nolint:errcheck // never fails
+		defer e.Close()
 		e.AddImage("app", fake.Image{})
-		ctx := context.Background() //nolint:forbidigo // a rapid test has no context of its own
+		ctx := context.Background()
 		state, id := runtime.Removed, "web-1"
 		do := map[runtime.Op]func() error{
 			runtime.OpCreate: func() error {
@@ -514,7 +516,7 @@ func TestFollowsTheTable(t *testing.T) {
 // TestConcurrentUse is for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	e := fake.New(fake.Options{})
-	defer e.Close() //nolint:errcheck // never fails
+	defer e.Close()
 	e.AddImage(testImage, fake.TestImage())
 	var wg sync.WaitGroup
 	for i := range 8 {

@@ -3,6 +3,7 @@ package fake
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -71,18 +72,20 @@ func (e *Engine) attach(c *container, n *network, a runtime.Attachment) {
 	e.emitLocked("network", "connect", n.ID, n.Name, map[string]string{"container": c.ID, "name": n.Name, "type": n.Driver})
 }
 
+// address is the network's n-th address, counted from its first.
 func (n *network) address(host uint32) string {
-	base := netip.AddrFrom4([4]byte{172, byte(17 + n.pool), 0, 0})
+	base := netip.MustParseAddr("172.17.0.0").As4()
 	if n.subnet.IsValid() {
-		base = n.subnet.Masked().Addr()
+		first := n.subnet.Masked().Addr()
+		if !first.Is4() {
+			return first.Next().String()
+		}
+		base = first.As4()
+	} else {
+		base[1] += uint8(max(n.pool, 0) % 100)
 	}
-	if !base.Is4() {
-		return base.Next().String()
-	}
-	b := base.As4()
-	v := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	v += host
-	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}).String()
+	binary.BigEndian.PutUint32(base[:], binary.BigEndian.Uint32(base[:])+host)
+	return netip.AddrFrom4(base).String()
 }
 
 // leaveLocked takes a container that stops off the host's ports and its networks.

@@ -523,22 +523,25 @@ func (e *Engine) Stats(ctx context.Context, id string, stream bool, fn func(runt
 // sample is the use of a container now. The use that a workload declares is even over its run.
 func (e *Engine) sample(c *container) runtime.Stats {
 	now := e.nowLocked()
-	s := runtime.Stats{Time: now, OnlineCPUs: e.opts.CPUs, MemoryLimit: uint64(e.opts.Memory)}
-	s.SystemNanos = uint64(max(0, now.UnixNano())) * uint64(e.opts.CPUs)
+	s := runtime.Stats{Time: now, OnlineCPUs: e.opts.CPUs, MemoryLimit: unsigned(e.opts.Memory)}
+	s.SystemNanos = unsigned(now.UnixNano()) * unsigned(int64(e.opts.CPUs))
 	if c.Limits.Memory > 0 {
-		s.MemoryLimit = uint64(c.Limits.Memory)
+		s.MemoryLimit = unsigned(c.Limits.Memory)
 	}
 	if c.proc == nil {
 		return s
 	}
 	s.CPUNanos = uint64(c.work.CPU * float64(c.Uptime(now)))
 	if from := c.proc.burning; !from.IsZero() {
-		s.CPUNanos += uint64(max(0, now.Sub(from)))
+		s.CPUNanos += unsigned(int64(now.Sub(from)))
 	}
-	s.Memory = c.work.Memory + uint64(c.proc.memory)
+	s.Memory = c.work.Memory + unsigned(c.proc.memory)
 	s.Pids = 1 + uint64(len(c.execs)) + c.proc.children
 	return s
 }
+
+// unsigned is n, and 0 for what is below it.
+func unsigned(n int64) uint64 { return uint64(max(0, n)) }
 
 // Top lists the processes of a container.
 func (e *Engine) Top(ctx context.Context, id string, psArgs []string) (table runtime.Processes, err error) {

@@ -22,7 +22,7 @@ func TestImage() Image {
 		Command:    []string{"serve"},
 		Env:        []string{"PATH=/"},
 		User:       "0",
-		Files: map[string]string{
+		Files: map[string]string{ //nolint:gosec // an empty password file holds no credentials
 			"/workload":   "a program",
 			"/etc/passwd": "root:x:0:0:root:/:/workload\napp:x:1000:1000:app:/home/app:/workload\n",
 			"/etc/group":  "root:x:0:\napp:x:1000:\n",
@@ -44,12 +44,12 @@ func testProgram(p *Process) int {
 	if len(p.Args) > 1 {
 		name, args = p.Args[1], p.Args[2:]
 	}
-	code, err := 2, error(nil)
-	if f, ok := behaviours[name]; ok {
-		code, err = f(p, args)
-	} else {
-		err = fmt.Errorf("unknown behaviour %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(behaviours)), ", "))
+	f, ok := behaviours[name]
+	if !ok {
+		p.errorf("workload: unknown behaviour %q; there are %s\n", name, strings.Join(slices.Sorted(maps.Keys(behaviours)), ", "))
+		return 2
 	}
+	code, err := f(p, args)
 	if err != nil {
 		p.errorf("workload: %v\n", err)
 		code = max(code, 1)
