@@ -39,7 +39,7 @@ type checker struct {
 
 func (c *checker) service(s types.ServiceConfig) error {
 	for _, f := range []func(types.ServiceConfig) error{
-		c.grammar, c.image, c.build, c.scale, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated,
+		c.grammar, c.image, c.build, c.scale, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory,
 	} {
 		if err := f(s); err != nil {
 			return err
@@ -256,15 +256,21 @@ func (c *checker) duplicated(s types.ServiceConfig) error {
 	if r := s.Deploy.Resources.Reservations; r != nil && s.MemReservation != 0 && r.MemoryBytes != 0 && r.MemoryBytes != s.MemReservation {
 		return c.bad(s, "mem_reservation", "and deploy.resources.reservations.memory differ; keep one")
 	}
-	l := limits(s)
-	if l.Memory > 0 && l.MemorySwap > 0 && l.MemorySwap < l.Memory {
-		return c.bad(s, "memswap_limit", "is less than the memory limit; it counts memory and swap together")
-	}
-	if l.Memory > 0 && l.MemoryReservation > l.Memory {
-		return c.bad(s, "", "the memory reservation is more than the memory limit")
-	}
 	if p := s.Deploy.RestartPolicy; p != nil && !slices.Contains([]string{"", "any", "on-failure", "none"}, p.Condition) {
 		return c.bad(s, "deploy.restart_policy.condition", "%q is not one of any, on-failure, none", clip(p.Condition))
+	}
+	return nil
+}
+
+// memory wants limits that an engine accepts together.
+func (c *checker) memory(s types.ServiceConfig) error {
+	l := limits(s)
+	switch {
+	case l.Memory <= 0:
+	case l.MemorySwap > 0 && l.MemorySwap < l.Memory:
+		return c.bad(s, "memswap_limit", "is less than the memory limit; it counts memory and swap together")
+	case l.MemoryReservation > l.Memory:
+		return c.bad(s, "", "the memory reservation is more than the memory limit")
 	}
 	return nil
 }
