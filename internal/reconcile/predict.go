@@ -30,7 +30,7 @@ func Predict(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 		if all.Wake.IsZero() {
 			all.Wake = p.Wake
 		}
-		if p.Empty() && !w.endJobs(now) {
+		if p.Empty() && !w.heal() && !w.endJobs(now) {
 			break
 		}
 		for _, s := range p.Steps {
@@ -139,6 +139,17 @@ func (w *world) move(s Step, now time.Time) error {
 	}
 	w.d.Done(s, Result{Container: s.Container})
 	return nil
+}
+
+// heal has every container that is being checked pass, and reports whether any did.
+func (w *world) heal() bool {
+	healed := false
+	for i := range w.o.Containers {
+		if c := &w.o.Containers[i]; c.State == runtime.Running && c.Health == runtime.HealthStarting {
+			c.Health, healed = runtime.HealthHealthy, true
+		}
+	}
+	return healed
 }
 
 // endJobs has every job that runs end with success, and reports whether any did.
