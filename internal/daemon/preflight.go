@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,12 +31,19 @@ func (d *Daemon) preflight(ctx context.Context, next *reconcile.Desired, obs *re
 	if plan.Empty() {
 		return nil
 	}
-	others, err := d.cfg.Engine.List(ctx, runtime.Filter{})
+	all, err := d.cfg.Engine.List(ctx, runtime.Filter{})
 	if err != nil {
 		return err
 	}
-	others = slices.DeleteFunc(others, func(c runtime.Container) bool { return isOurs(&c, next) })
-	return errors.Join(namesTaken(next, others), d.portsTaken(next, obs, others))
+	var own, others []runtime.Container
+	for i := range all {
+		if isOurs(&all[i], next) {
+			own = append(own, all[i])
+		} else {
+			others = append(others, all[i])
+		}
+	}
+	return errors.Join(namesTaken(next, others), d.portsTaken(next, own, others))
 }
 
 func isOurs(c *runtime.Container, d *reconcile.Desired) bool {
@@ -84,19 +90,24 @@ func namesTaken(d *reconcile.Desired, others []runtime.Container) error {
 
 // portsTaken names the host ports the stack would publish that a container of
 // others, or on this machine a process, holds.
-func (d *Daemon) portsTaken(next *reconcile.Desired, obs *reconcile.Observed, others []runtime.Container) error {
-	held := map[string]bool{} // by our own containers
-	for i := range obs.Containers {
-		if c := &obs.Containers[i]; isOurs(c, next) && c.State.Alive() {
-			for _, p := range c.Ports {
-				held[portKey(p.HostPort, p.Protocol)] = true
-			}
+func (d *Daemon) portsTaken(next *reconcile.Desired, own, others []runtime.Container) error {
+	held := map[string]bool{}
+	// While a container of ours is on its way to run, the engine listens for it
+	// already, and its record has no port yet.
+	starting := map[string]bool{} // by service
+	for i := range own {
+		c := &own[i]
+		if id, err := runtime.ParseIdentity(c.Labels); err == nil && c.State == runtime.Created {
+			starting[id.Service] = true
+		}
+		for _, p := range c.Ports {
+			held[portKey(p.HostPort, p.Protocol)] = held[portKey(p.HostPort, p.Protocol)] || c.State.Alive()
 		}
 	}
 	var errs []error
 	for i := range next.Stack.Services {
 		svc := &next.Stack.Services[i]
-		if next.Services[svc.Name].Want != reconcile.WantRunning || next.Replicas(svc) == 0 {
+		if next.Services[svc.Name].Want != reconcile.WantRunning || next.Replicas(svc) == 0 || starting[svc.Name] {
 			continue
 		}
 		for _, p := range svc.Spec.Ports {
