@@ -14,8 +14,8 @@ if [ -z "$("${stack[@]}" ps --status running -q web 2>/dev/null)" ] && (exec 3<>
 	exit 1
 fi
 
-say "1. The image, from ./compose-examples/quickstart/app ($ berth build)"
-"${stack[@]}" build
+say "1. The image, from ./compose-examples/quickstart/app ($ berth build --quiet)"
+"${stack[@]}" build --quiet
 
 say "2. The stack ($ berth up -d --wait)"
 "${stack[@]}" up -d --wait

@@ -11,7 +11,7 @@ status=0
 # 0: none; 3: some were found; anything else: it could not look.
 if [ "$status" != 0 ] && [ "$status" != 3 ]; then
 	tail -n 5 "$report" >&2
-	echo "vuln: govulncheck could not look (exit $status): is its database at vuln.go.dev within reach?" >&2
+	echo "vuln: govulncheck could not look (exit $status, see above); it needs code that compiles and its database at vuln.go.dev" >&2
 	exit 1
 fi
 found=$(sed -n 's/^Vulnerability #[0-9]*: \(GO-[0-9-]*\).*/\1/p' "$report" | sort -u)
