@@ -67,6 +67,11 @@ func kindOf(err error) runtime.Kind {
 	if k := kindByText(strings.ToLower(err.Error())); k != "" {
 		return k
 	}
+	return kindByStatus(err)
+}
+
+// kindByStatus sorts an error by the status code of the engine's answer.
+func kindByStatus(err error) runtime.Kind {
 	switch {
 	case errdefs.IsNotFound(err):
 		return runtime.KindNotFound
@@ -194,5 +199,5 @@ func clean(text string) string {
 // outcomeUnknown reports whether a failed request may have been carried out
 // all the same: the connection broke, time ran out, or the engine failed inside.
 func outcomeUnknown(err error) bool {
-	return unreachable(err) || errors.Is(err, context.DeadlineExceeded) || errdefs.IsInternal(err) || errdefs.IsUnavailable(err)
+	return !errors.Is(err, context.Canceled) && kindByStatus(err) == runtime.KindUnavailable
 }
