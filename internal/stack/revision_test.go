@@ -47,7 +47,7 @@ func TestRevisionIgnores(t *testing.T) {
 	dir := project(t, map[string]string{"secret.txt": "a"})
 	want := revisionOf(t, dir, fmt.Sprintf(base, "", "", "", "x"), "web", "SECRET=s")
 	harmless := []string{
-		"scale: %d", "mem_limit: %dM", "cpus: %d", "pids_limit: %d", "cpu_shares: %d", "mem_reservation: %dM", "cpu_quota: %d000",
+		"scale: %d", "mem_limit: %dG", "cpus: %d", "pids_limit: %d", "cpu_shares: %d", "mem_reservation: %dM", "cpu_quota: %d000",
 		"restart: on-failure:%d", "restart: always", "depends_on: [db]", "depends_on: {db: {condition: service_healthy, restart: true}}",
 		"pull_policy: always", "profiles: []", "attach: false", "blkio_config: {weight: %d0}",
 	}
