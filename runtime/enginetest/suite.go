@@ -42,7 +42,7 @@ type Harness struct {
 // Run runs the whole contract.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
-	t.Run("Transition", func(t *testing.T) { runTransitions(t, h) })
+	runTransitions(t, h)
 	for _, group := range []map[string]func(*fixture){lifecycleCases(), observeCases(), streamCases(), imageCases(), objectCases()} {
 		for _, name := range slices.Sorted(maps.Keys(group)) {
 			t.Run(name, func(t *testing.T) { h.run(t, group[name]) })

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,29 +9,29 @@ import (
 )
 
 // runTransitions checks every cell of the transition table. The operations that
-// a state refuses share one container, as they must not change it; each of
-// those it allows has its own.
+// leave a state as it is, because they are refused or have nothing to change,
+// share one container; each of those that lead elsewhere has its own.
 func runTransitions(t *testing.T, h Harness) {
 	t.Helper()
-	refused := map[runtime.State][]runtime.Op{}
+	still := map[runtime.State][]runtime.Op{}
 	for cell, outcome := range runtime.Transitions() {
 		switch {
 		case h.Stage == nil && (cell.From == runtime.Removing || cell.From == runtime.Dead):
 			if h.NotStaged[cell.From] == "" {
 				t.Errorf("state %s can neither be staged nor is it said why", cell.From)
 			}
-		case !outcome.OK():
-			refused[cell.From] = append(refused[cell.From], cell.Op)
+		case !outcome.OK() || (outcome.To == cell.From && cell.Op != runtime.OpRestart):
+			still[cell.From] = append(still[cell.From], cell.Op)
 		default:
-			t.Run(string(cell.From)+"/"+string(cell.Op), func(t *testing.T) {
-				h.run(t, func(x *fixture) { x.allowed(cell.From, cell.Op, outcome.To) })
+			t.Run(fmt.Sprintf("Transition/%s/%s", cell.From, cell.Op), func(t *testing.T) {
+				h.run(t, func(x *fixture) { x.moves(cell.From, cell.Op, outcome.To) })
 			})
 		}
 	}
 	for _, from := range runtime.States() {
-		if ops := refused[from]; len(ops) > 0 {
-			t.Run(string(from)+"/refusals", func(t *testing.T) {
-				h.run(t, func(x *fixture) { x.refuses(from, ops) })
+		if ops := still[from]; len(ops) > 0 {
+			t.Run(fmt.Sprintf("Transition/%s/stays", from), func(t *testing.T) {
+				h.run(t, func(x *fixture) { x.stays(from, ops) })
 			})
 		}
 	}
@@ -117,7 +118,8 @@ func (x *fixture) do(op runtime.Op, id, name string) (newID string, err error) {
 	return "", nil
 }
 
-func (x *fixture) allowed(from runtime.State, op runtime.Op, to runtime.State) {
+// moves checks an operation that leads to another state, or to another process.
+func (x *fixture) moves(from runtime.State, op runtime.Op, to runtime.State) {
 	x.Helper()
 	id, name := x.stage(from)
 	before, _ := x.e.Inspect(x.Context(), id) // zero when it is gone
@@ -128,67 +130,67 @@ func (x *fixture) allowed(from runtime.State, op runtime.Op, to runtime.State) {
 		x.refused(err, runtime.KindNotFound)
 		return
 	}
-	if from == runtime.Restarting { // goes on by itself: the present state may be the next one already
-		x.afterRestarting(id, op, to, before)
-		return
-	}
-	c := x.eventually(id, string(to), func(c runtime.Container) bool { return c.State == to })
-	switch op {
-	case runtime.OpUpdate:
-		equal(x, "memory limit", c.Limits.Memory, int64(64<<20))
-		equal(x, "restart policy", c.Restart.Name, "always")
-	case runtime.OpStart, runtime.OpUnpause:
-		if from != runtime.Created && from != runtime.Exited {
-			equal(x, "process", c.PID, before.PID)
-		}
-	case runtime.OpRestart:
-		if from == runtime.Running && c.PID == before.PID {
-			x.Fatalf("the process %d was not replaced", c.PID)
-		}
-	case runtime.OpKill:
-		equal(x, "exit code", c.ExitCode, 137)
-	case runtime.OpCreate, runtime.OpStop, runtime.OpPause, runtime.OpRemove: // the state says it all
-	}
-}
-
-func (x *fixture) afterRestarting(id string, op runtime.Op, to runtime.State, before runtime.Container) {
-	x.Helper()
-	switch op {
-	case runtime.OpRestart: // counts anew; the process ends at once, as before
+	if from == runtime.Restarting && op == runtime.OpRestart { // it counts anew, and the process ends at once as before
 		x.eventually(id, "started anew", func(c runtime.Container) bool {
 			return c.Started.After(before.Started) && c.RestartCount < before.RestartCount
 		})
-	case runtime.OpStart, runtime.OpUpdate: // the policy goes on where it was
-		x.eventually(id, string(to)+" again", func(c runtime.Container) bool {
-			return c.State == to && c.RestartCount > before.RestartCount
-		})
-	default:
-		c := x.becomes(id, to)
-		if c.ExitCode != 3 && (op != runtime.OpKill || c.ExitCode != 137) {
-			x.Fatalf("exit code %d", c.ExitCode)
-		}
+		return
+	}
+	c := x.becomes(id, to)
+	switch {
+	case op == runtime.OpUnpause:
+		equal(x, "process", c.PID, before.PID)
+	case op == runtime.OpRestart && from == runtime.Running && c.PID == before.PID:
+		x.Fatalf("the process %d was not replaced", c.PID)
+	case from == runtime.Restarting && c.ExitCode != 3 && (op != runtime.OpKill || c.ExitCode != 137):
+		x.Fatalf("exit code %d", c.ExitCode)
+	case op == runtime.OpKill && from != runtime.Restarting:
+		equal(x, "exit code", c.ExitCode, 137)
 	}
 }
 
-func (x *fixture) refuses(from runtime.State, ops []runtime.Op) {
+// stays checks operations that leave the state as it is, one after the other.
+func (x *fixture) stays(from runtime.State, ops []runtime.Op) {
 	x.Helper()
 	id, name := x.stage(from)
 	for _, op := range ops {
+		before, _ := x.e.Inspect(x.Context(), id) // zero when it is gone
 		_, err := x.do(op, id, name)
 		for tries := 0; err == nil && from == runtime.Restarting && op == runtime.OpPause && tries < 20; tries++ {
 			x.ok(x.e.Unpause(x.Context(), id)) // it was just running: once more
 			x.restarting(id)
 			_, err = x.do(op, id, name)
 		}
-		if err == nil {
-			x.Fatalf("%s a container in state %s: no error", op, from)
+		if got, want := runtime.KindOf(err), runtime.Transition(from, op).Kind; got != want {
+			x.Fatalf("%s a container in state %s: error %v of kind %q, want kind %q", op, from, err, got, want)
 		}
-		x.refused(err, runtime.Transition(from, op).Kind)
-		if from == runtime.Removed || from == runtime.Restarting {
-			continue
+		if err != nil {
+			x.refused(err, runtime.KindOf(err))
 		}
-		if c := x.inspect(id); c.State != from {
-			x.Fatalf("a refused %s moved the container from %s to %s", op, from, c.State)
-		}
+		x.unchanged(id, from, op, before)
+	}
+}
+
+// unchanged checks that a container is still in its state, with its process.
+func (x *fixture) unchanged(id string, from runtime.State, op runtime.Op, before runtime.Container) {
+	x.Helper()
+	if from == runtime.Removed {
+		_, err := x.e.Inspect(x.Context(), id)
+		x.refused(err, runtime.KindNotFound)
+		return
+	}
+	c := x.inspect(id)
+	if runtime.Transition(from, op).OK() && op == runtime.OpUpdate {
+		equal(x, "memory limit", c.Limits.Memory, int64(64<<20))
+		equal(x, "restart policy", c.Restart.Name, "always")
+	}
+	if from == runtime.Restarting { // the policy goes on where it was
+		x.eventually(id, "restarting again", func(c runtime.Container) bool {
+			return c.State == from && c.RestartCount >= max(before.RestartCount, manyRestarts)
+		})
+		return
+	}
+	if c.State != from || c.PID != before.PID || !c.Started.Equal(before.Started) {
+		x.Fatalf("%s moved the container from %s with PID %d to %s with PID %d", op, from, before.PID, c.State, c.PID)
 	}
 }
