@@ -1,11 +1,13 @@
 package stack
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/schema"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 	"pgregory.net/rapid"
 )
@@ -104,5 +106,27 @@ func collect(n *yaml.Node, out *[]*yaml.Node) {
 		}
 		*out = append(*out, c)
 		collect(c, out)
+	}
+}
+
+// TestPublishedSchemaIsSound compiles the schema of x-berth as any other tool
+// would, and wants every $ref in it to lead somewhere.
+func TestPublishedSchemaIsSound(t *testing.T) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(berthSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("x-berth.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, def := range []string{"project", "service"} {
+		s, err := c.Compile("x-berth.json#/$defs/" + def)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Validate(map[string]any{"nonsense": true}) == nil {
+			t.Errorf("%s accepts an unknown key", def)
+		}
 	}
 }
