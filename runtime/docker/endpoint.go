@@ -101,8 +101,8 @@ func tlsFromEnv(env func(string) string) (*tls.Config, error) {
 	}
 	o := tlsconfig.Options{
 		CAFile:             filepath.Join(certs, "ca.pem"),
-		CertFile:           filepath.Join(certs, "cert.pem"),
-		KeyFile:            filepath.Join(certs, "key.pem"),
+		CertFile:           ifExists(certs, "cert.pem"),
+		KeyFile:            ifExists(certs, "key.pem"),
 		InsecureSkipVerify: !verify,
 		ExclusiveRootPools: true,
 	}
@@ -183,15 +183,8 @@ func (ep *endpoint) fromContext(dir, name string) error {
 }
 
 func contextTLS(dir string, skipVerify bool) (*tls.Config, error) {
-	file := func(name string) string {
-		path := filepath.Join(dir, name)
-		if _, err := os.Stat(path); err != nil {
-			return ""
-		}
-		return path
-	}
 	o := tlsconfig.Options{
-		CAFile: file("ca.pem"), CertFile: file("cert.pem"), KeyFile: file("key.pem"),
+		CAFile: ifExists(dir, "ca.pem"), CertFile: ifExists(dir, "cert.pem"), KeyFile: ifExists(dir, "key.pem"),
 		InsecureSkipVerify: skipVerify, ExclusiveRootPools: true,
 	}
 	if o.CAFile == "" && o.CertFile == "" && !skipVerify {
@@ -208,4 +201,13 @@ func Endpoint(env func(string) string) (host string, local bool, err error) {
 		return "", false, &runtime.Error{Kind: runtime.KindInvalid, Op: "find the Docker engine", Err: err}
 	}
 	return ep.host, strings.HasPrefix(ep.host, "unix://"), nil
+}
+
+// ifExists is the path of a file in dir, or empty when there is none.
+func ifExists(dir, name string) string {
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }

@@ -169,7 +169,7 @@ func lastPart(text string) string {
 var (
 	portTaken = regexp.MustCompile(`(?i)bind for (\S+) failed: port is already allocated`)
 	portInUse = regexp.MustCompile(`(?i)listen (\w+) (\S+): bind: address already in use`)
-	bindFails = regexp.MustCompile(`(?i)failed to bind (?:host )?port (?:for )?(\S+?):? .*address already in use`)
+	bindFails = regexp.MustCompile(`(?i)failed to bind (?:host )?port (?:for )?(\S+?:\d+)(?::\S+:\d+)?(/\w+)?\b.*address already in use`)
 	noise     = regexp.MustCompile(`(?i)^(error response from daemon|error during connect|failed to create (shim )?task(?: for container)?|oci runtime (create|exec) failed|runc (create|exec) failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|unable to start container process|starting container process caused|error during container init|exec failed|error while creating mount source path|invalid reference format: repository name|unknown|errdefs|rpc error|error processing tar file\(exit status \d+\)): *`)
 )
 
@@ -183,7 +183,7 @@ func clean(text string) string {
 		return fmt.Sprintf("port %s/%s is already in use on the host", m[2], strings.TrimRight(m[1], "46"))
 	}
 	if m := bindFails.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("port %s is already in use on the host", m[1])
+		return fmt.Sprintf("port %s%s is already in use on the host", m[1], m[2])
 	}
 	for {
 		loc := noise.FindStringIndex(text)
