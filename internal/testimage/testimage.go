@@ -97,11 +97,11 @@ func layOut(root string) error {
 			return err
 		}
 	}
-	if err := os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky); err != nil { //nolint:gosec // /tmp of the image
+	if err := os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky); err != nil {
 		return err
 	}
-	passwd := "root:x:0:0:root:/:/workload\napp:x:1000:1000:app:/home/app:/workload\n"
-	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644); err != nil { //nolint:gosec // as on any system
+	users := "root:x:0:0:root:/:/workload\napp:x:1000:1000:app:/home/app:/workload\n"
+	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(users), 0o644); err != nil { //nolint:gosec // as on any system
 		return err
 	}
 	return os.WriteFile(filepath.Join(root, "etc/group"), []byte("root:x:0:\napp:x:1000:\n"), 0o644) //nolint:gosec // as on any system
@@ -118,7 +118,7 @@ func hash() string {
 // lock keeps other test processes of this user from building the same image.
 func lock() (unlock func(), err error) {
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("berth-testimage-%d.lock", os.Getuid()))
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600) //nolint:gosec // the name holds nothing from outside
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

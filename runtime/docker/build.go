@@ -22,7 +22,7 @@ import (
 // Git or HTTP address is fetched by the engine.
 func (e *Engine) Build(ctx context.Context, b *runtime.Build, progress func(runtime.Progress)) (string, error) {
 	const op = "build"
-	object := b.Context
+	object := redact(b.Context)
 	if len(b.Tags) > 0 {
 		object = b.Tags[0]
 	}
@@ -30,7 +30,7 @@ func (e *Engine) Build(ctx context.Context, b *runtime.Build, progress func(runt
 	var body io.Reader
 	if remoteContext(b.Context) {
 		if b.DockerfileInline != "" {
-			return "", refuse(runtime.KindInvalid, op, object, "dockerfile_inline cannot be combined with the remote context %s", b.Context)
+			return "", refuse(runtime.KindInvalid, op, object, "dockerfile_inline cannot be combined with the remote context %s", redact(b.Context))
 		}
 		opts.RemoteContext, opts.Dockerfile = b.Context, b.Dockerfile
 	} else {
@@ -40,7 +40,7 @@ func (e *Engine) Build(ctx context.Context, b *runtime.Build, progress func(runt
 		}
 		opts.Dockerfile = src.dockerfile
 		r := src.stream()
-		defer r.Close() //nolint:errcheck // ends the packing goroutine
+		defer r.Close()
 		body = r
 	}
 	opts.AuthConfigs = e.allAuth(ctx)
@@ -50,7 +50,7 @@ func (e *Engine) Build(ctx context.Context, b *runtime.Build, progress func(runt
 	if err != nil {
 		return "", e.fail(op, object, packError(err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	var id string
 	err = readProgress(resp.Body, progress, func(aux json.RawMessage) {
 		var built struct{ ID string }
@@ -181,7 +181,7 @@ func (c *contextSource) placeDockerfile(b *runtime.Build) (ignoreFile string, er
 		c.dockerfile = filepath.ToSlash(rel)
 		return file + ".dockerignore", nil
 	}
-	content, err := os.ReadFile(file) //nolint:gosec // named by the user
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("dockerfile: %w", err)
 	}

@@ -25,7 +25,7 @@ func readIgnore(paths ...string) (*ignoreRules, error) {
 		if p == "" {
 			continue
 		}
-		f, err := os.Open(p) //nolint:gosec // beside the user's Dockerfile
+		f, err := os.Open(p)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -162,11 +162,11 @@ func (p *packer) add(path, name string, d fs.DirEntry) error {
 	if !fi.Mode().IsRegular() {
 		return p.w.WriteHeader(h)
 	}
-	f, err := os.Open(path) //nolint:gosec // inside the user's context
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	if err := p.w.WriteHeader(h); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (e *Engine) CopyTo(ctx context.Context, id, dir string, archive io.Reader, 
 	defer cancel()
 	if !keepOwner {
 		r := ownedByRoot(archive)
-		defer r.Close() //nolint:errcheck // ends the rewriting goroutine
+		defer r.Close()
 		archive = r
 	}
 	err := e.api().CopyToContainer(call, id, dir, archive, container.CopyToContainerOptions{})

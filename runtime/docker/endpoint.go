@@ -136,7 +136,7 @@ func contextName(env func(string) string) (string, error) {
 		return name, nil
 	}
 	path := filepath.Join(configDir(env), "config.json")
-	b, err := os.ReadFile(path) //nolint:gosec // the user's own configuration
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return "", nil
 	}
@@ -157,7 +157,7 @@ func contextName(env func(string) string) (string, error) {
 func (ep *endpoint) fromContext(dir, name string) error {
 	sum := sha256.Sum256([]byte(name))
 	id := hex.EncodeToString(sum[:])
-	b, err := os.ReadFile(filepath.Join(dir, "contexts", "meta", id, "meta.json")) //nolint:gosec // the user's own configuration
+	b, err := os.ReadFile(filepath.Join(dir, "contexts", "meta", id, "meta.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("it does not exist; docker context ls lists what there is")
 	}

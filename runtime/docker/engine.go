@@ -142,7 +142,7 @@ func (e *Engine) connect(ctx context.Context) error {
 	if err != nil {
 		return &runtime.Error{Kind: runtime.KindInvalid, Op: op, Err: err}
 	}
-	defer probe.Close() //nolint:errcheck // only drops idle connections
+	defer probe.Close()
 	ping, err := probe.Ping(ctx)
 	if err != nil {
 		return e.fail(op, "", err)

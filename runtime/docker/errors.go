@@ -170,6 +170,7 @@ var (
 	portTaken = regexp.MustCompile(`(?i)bind for (\S+) failed: port is already allocated`)
 	portInUse = regexp.MustCompile(`(?i)listen (\w+) (\S+): bind: address already in use`)
 	bindFails = regexp.MustCompile(`(?i)failed to bind (?:host )?port (?:for )?(\S+?:\d+)(?::\S+:\d+)?(/\w+)?\b.*address already in use`)
+	userInfo  = regexp.MustCompile(`://[^/\s@]+@`)
 	noise     = regexp.MustCompile(`(?i)^(error response from daemon|error during connect|failed to create (shim )?task(?: for container)?|oci runtime (create|exec) failed|runc (create|exec) failed|container_linux\.go:\d+|process_linux\.go:\d+|rootfs_linux\.go:\d+|unable to start container process|starting container process caused|error during container init|exec failed|error while creating mount source path|invalid reference format: repository name|unknown|errdefs|rpc error|error processing tar file\(exit status \d+\)): *`)
 )
 
@@ -192,9 +193,12 @@ func clean(text string) string {
 		}
 		text = text[loc[1]:]
 	}
-	text = strings.TrimSuffix(strings.TrimSpace(text), ": unknown")
+	text = redact(strings.TrimSuffix(strings.TrimSpace(text), ": unknown"))
 	return strings.Join(strings.Fields(strings.ReplaceAll(text, "\n", " ")), " ")
 }
+
+// redact takes credentials out of addresses.
+func redact(text string) string { return userInfo.ReplaceAllString(text, "://xxxxx@") }
 
 // outcomeUnknown reports whether a failed request may have been carried out
 // all the same: the connection broke, time ran out, or the engine failed inside.

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"time"
 
@@ -106,8 +107,8 @@ func (w *watch) follow(ctx context.Context, s stream) (heard bool) {
 		select {
 		case <-ctx.Done():
 			return heard
-		case <-s.failed:
-			return heard
+		case err := <-s.failed:
+			return heard || errors.Is(err, io.EOF) // closed in order: it did stand
 		case to <- next:
 			w.backlog = w.backlog[1:]
 		case m := <-s.messages:
@@ -191,8 +192,11 @@ func (w *watch) check(ctx context.Context, s stream) error {
 				continue
 			}
 			return w.await(call, s)
-		case <-failed: // the end of the answer
-			return call.Err()
+		case err := <-failed:
+			if errors.Is(err, io.EOF) { // the end of the answer
+				return nil
+			}
+			return err
 		}
 	}
 }

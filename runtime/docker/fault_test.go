@@ -181,7 +181,7 @@ func TestStopDeadlineCoversGrace(t *testing.T) {
 	var query string
 	s := serve(t, "1.51", map[string]http.HandlerFunc{"POST /containers/c1/stop": func(w http.ResponseWriter, r *http.Request) {
 		query = r.URL.RawQuery
-		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // a slow engine
+		time.Sleep(100 * time.Millisecond)
 		w.WriteHeader(http.StatusNoContent)
 	}})
 	e := s.open(t, Timeouts{Change: time.Millisecond, Margin: time.Millisecond})

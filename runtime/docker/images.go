@@ -38,7 +38,7 @@ func (e *Engine) Pull(ctx context.Context, ref string, opts runtime.PullOptions)
 	if err != nil {
 		return e.fail(op, ref, err)
 	}
-	defer body.Close() //nolint:errcheck // read to its end
+	defer body.Close()
 	return e.fail(op, ref, readProgress(body, opts.Progress, nil))
 }
 
@@ -58,7 +58,7 @@ func (e *Engine) Push(ctx context.Context, ref string, progress func(runtime.Pro
 	if err != nil {
 		return e.fail(op, ref, err)
 	}
-	defer body.Close() //nolint:errcheck // read to its end
+	defer body.Close()
 	return e.fail(op, ref, readProgress(body, progress, nil))
 }
 

@@ -45,7 +45,7 @@ func (e *Engine) stopWith(ctx context.Context, id, signal string, seconds int) e
 		return e.fail("stop", id, err)
 	default:
 		grace, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
-		_, err = e.Wait(grace, id) // an error means the time is over, and the stop below tells of others
+		_, _ = e.Wait(grace, id) // an error means the time is over; of others the stop below tells
 		cancel()
 	}
 	now := 0

@@ -266,7 +266,7 @@ func TestLimits(t *testing.T) {
 	if err := e.Stats(t.Context(), id, false, func(x runtime.Stats) bool { s = x; return false }); err != nil {
 		t.Fatal(err)
 	}
-	if s.MemoryLimit != uint64(info.Memory) { //nolint:gosec // positive
+	if s.MemoryLimit != uint64(info.Memory) {
 		t.Errorf("memory limit %d, want the machine's %d ", s.MemoryLimit, info.Memory)
 	}
 	if s.Memory == 0 || s.SystemNanos == 0 || s.OnlineCPUs == 0 || s.Pids == 0 {
@@ -294,7 +294,7 @@ func readCgroup(t *testing.T, e *Engine, id string, version int) int64 {
 
 func freePort(t *testing.T) (port string, l net.Listener) {
 	t.Helper()
-	l, err := net.Listen("tcp", "0.0.0.0:0") //nolint:gosec // the test is about the port
+	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +375,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func err2s(e *Engine, id string) string {
-	c, err := e.Inspect(context.Background(), id) //nolint:forbidigo // only the state is of interest
+	c, err := e.Inspect(context.Background(), id)
 	if err != nil {
 		return err.Error()
 	}
@@ -544,7 +544,7 @@ func TestCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	if st.Name != "f" || st.Size != 2 {
 		t.Errorf("%+v", st)
 	}
@@ -591,7 +591,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%v", seen)
 	}
 	cancel()
-	for range events { //nolint:revive // until it is closed
+	for range events {
 	}
 }
 

@@ -31,7 +31,7 @@ func (e *Engine) Logs(ctx context.Context, id string, opts runtime.LogOptions, s
 	if err != nil {
 		return e.fail(op, c.Name, err)
 	}
-	defer body.Close() //nolint:errcheck // read to its end, or given up
+	defer body.Close()
 	return e.fail(op, c.Name, demux(ctx, c.TTY, body, stdout, stderr))
 }
 

@@ -36,17 +36,18 @@ func TestErrors(t *testing.T) {
 		"port 0.0.0.0:80/tcp is already in use on the host":         {internal("driver failed programming external connectivity on endpoint web (0123): Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use"), runtime.KindConflict},
 		"port 0.0.0.0:81/tcp is already in use on the host":         {internal("failed to set up container networking: driver failed programming external connectivity on endpoint a (b): failed to bind host port for 0.0.0.0:81:172.17.0.2:80/tcp: address already in use"), runtime.KindConflict},
 		`exec: "nope": executable file not found in $PATH`:          {internal(`failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown`), runtime.KindInvalid},
-		"no such thing":                  {fmt.Errorf("Error response from daemon: no such thing%w", quiet{errdefs.ErrNotFound}), runtime.KindNotFound},
-		"in use":                         {fmt.Errorf("in use%w", quiet{errdefs.ErrConflict}), runtime.KindConflict},
-		"forbidden":                      {fmt.Errorf("forbidden%w", quiet{errdefs.ErrPermissionDenied}), runtime.KindConflict},
-		"bad":                            {fmt.Errorf("bad%w", quiet{errdefs.ErrInvalidArgument}), runtime.KindInvalid},
-		"not here":                       {fmt.Errorf("not here%w", quiet{errdefs.ErrNotImplemented}), runtime.KindInvalid},
-		"later":                          {fmt.Errorf("later%w", quiet{errdefs.ErrUnavailable}), runtime.KindUnavailable},
-		"oops":                           {errors.New("oops"), runtime.KindUnavailable},
-		"no space left on device":        {internal("write /x: no space left on device"), runtime.KindUnavailable},
-		"fully subnetted":                {internal("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: all predefined address pools have been fully subnetted"), runtime.KindUnavailable},
-		"closed the connection":          {io.ErrUnexpectedEOF, runtime.KindUnavailable},
-		"cannot reach the Docker engine": {syscall.ECONNREFUSED, runtime.KindUnavailable},
+		"fetch https://xxxxx@host/a.git":                            {internal("fetch https://user:s3cret@host/a.git"), runtime.KindUnavailable},
+		"no such thing":                                             {fmt.Errorf("Error response from daemon: no such thing%w", quiet{errdefs.ErrNotFound}), runtime.KindNotFound},
+		"in use":                                                    {fmt.Errorf("in use%w", quiet{errdefs.ErrConflict}), runtime.KindConflict},
+		"forbidden":                                                 {fmt.Errorf("forbidden%w", quiet{errdefs.ErrPermissionDenied}), runtime.KindConflict},
+		"bad":                                                       {fmt.Errorf("bad%w", quiet{errdefs.ErrInvalidArgument}), runtime.KindInvalid},
+		"not here":                                                  {fmt.Errorf("not here%w", quiet{errdefs.ErrNotImplemented}), runtime.KindInvalid},
+		"later":                                                     {fmt.Errorf("later%w", quiet{errdefs.ErrUnavailable}), runtime.KindUnavailable},
+		"oops":                                                      {errors.New("oops"), runtime.KindUnavailable},
+		"no space left on device":                                   {internal("write /x: no space left on device"), runtime.KindUnavailable},
+		"fully subnetted":                                           {internal("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: all predefined address pools have been fully subnetted"), runtime.KindUnavailable},
+		"closed the connection":                                     {io.ErrUnexpectedEOF, runtime.KindUnavailable},
+		"cannot reach the Docker engine":                            {syscall.ECONNREFUSED, runtime.KindUnavailable},
 		"no answer from the engine at unix:///x.sock in time": {context.DeadlineExceeded, runtime.KindUnavailable},
 	} {
 		err := e.fail("start", "web", c.err)
@@ -274,7 +275,7 @@ func contextNames(t *testing.T, b *runtime.Build) (names []string, dockerfile st
 		t.Fatal(err)
 	}
 	r := src.stream()
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()

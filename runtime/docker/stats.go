@@ -32,7 +32,7 @@ func (e *Engine) Stats(ctx context.Context, id string, stream bool, fn func(runt
 	if err != nil {
 		return e.fail(op, id, err)
 	}
-	defer r.Body.Close() //nolint:errcheck // read to its end, or given up
+	defer r.Body.Close()
 	dec := json.NewDecoder(r.Body)
 	for n := 0; ; n++ {
 		var s container.StatsResponse

@@ -26,12 +26,12 @@ func golden(t *testing.T, name string, got any) {
 	b = append(b, '\n')
 	path := filepath.Join("testdata", name+".golden.json")
 	if *update {
-		if err := os.WriteFile(path, b, 0o644); err != nil { //nolint:gosec // part of the repository
+		if err := os.WriteFile(path, b, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	want, err := os.ReadFile(path) //nolint:gosec // part of the repository
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
