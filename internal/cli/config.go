@@ -79,7 +79,7 @@ func (o *configOptions) register(f *pflag.FlagSet) {
 }
 
 func (o *configOptions) check() error {
-	if !slices.Contains([]string{"", "yaml", "json"}, o.format) && !(o.variables && o.format == "table") {
+	if !slices.Contains([]string{"", "yaml", "json"}, o.format) && (!o.variables || o.format != "table") {
 		return fmt.Errorf("unsupported format %q; use yaml or json", o.format)
 	}
 	if o.noInterpolate {

@@ -255,7 +255,7 @@ func (a *app) copyOut(ctx context.Context, c *runtime.Container, src, dst string
 	if err != nil {
 		return err
 	}
-	defer archive.Close() //nolint:errcheck // it has been read
+	defer archive.Close()
 	if dst == "-" {
 		return streamOut(a.env.Out, archive)
 	}
@@ -302,8 +302,8 @@ func (a *app) local(p string) string {
 
 func statLocal(p, asked string) (destination, error) {
 	d := destination{path: p, asked: asked}
-	if real, err := filepath.EvalSymlinks(p); err == nil {
-		d.path = real
+	if resolved, err := filepath.EvalSymlinks(p); err == nil {
+		d.path = resolved
 	}
 	info, err := os.Stat(d.path)
 	switch {

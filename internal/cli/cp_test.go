@@ -275,7 +275,7 @@ func TestExtractKeepsModesAndTimesAndLeavesDevicesOut(t *testing.T) {
 	if want := map[string]fs.FileMode{"to": fs.ModeDir | 0o500, "to/run": 0o755}; !maps.Equal(modes, want) {
 		t.Errorf("modes %v, want %v: no set-user-ID bit comes out of a container", modes, want)
 	}
-	if err := os.Chmod(filepath.Join(dir, "to"), 0o700); err != nil { //nolint:gosec // so that it can be removed
+	if err := os.Chmod(filepath.Join(dir, "to"), 0o700); err != nil { // so that it can be removed
 		t.Fatal(err)
 	}
 }

@@ -94,7 +94,7 @@ func writeEntry(t *tar.Writer, file, name string, info fs.FileInfo, owners bool)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	if n, err := io.CopyN(t, f, h.Size); err != nil {
 		return fmt.Errorf("%s: %d of %d bytes could be read: %w", file, n, h.Size, err)
 	}

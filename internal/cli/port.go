@@ -83,6 +83,7 @@ func (a *app) runningContainer(ctx context.Context, t target, service string, in
 		return c, fmt.Errorf("service %q: container %s is paused; berth unpause %s lets it go on", service, c.Name, service)
 	case runtime.Restarting:
 		return c, fmt.Errorf("service %q: container %s is restarting; berth logs %s says why it ended", service, c.Name, service)
+	default:
+		return c, fmt.Errorf("service %q is not running: container %s is %s; berth up -d %s starts it", service, c.Name, c.State, service)
 	}
-	return c, fmt.Errorf("service %q is not running: container %s is %s; berth up -d %s starts it", service, c.Name, c.State, service)
 }

@@ -289,8 +289,9 @@ func statusText(c *runtime.Container, now time.Time) string {
 		return "Removal In Progress"
 	case runtime.Dead:
 		return "Dead"
+	default:
+		return string(c.State)
 	}
-	return string(c.State)
 }
 
 // portsText is the PORTS column: neighbouring ports stand as one range, those
