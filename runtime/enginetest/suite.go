@@ -19,7 +19,7 @@ import (
 const Label = "io.berth.enginetest"
 
 // patience is how long a case waits for something that must come.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // Harness connects the suite to an engine.
 type Harness struct {

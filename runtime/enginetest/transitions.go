@@ -78,8 +78,8 @@ func (x *fixture) stage(s runtime.State) (id, name string) {
 }
 
 // manyRestarts is how often a container must have been restarted for its next
-// restart to be at least 800 ms away when the last run has just ended.
-const manyRestarts = 4
+// restart to be at least 400 ms away when the last run has just ended.
+const manyRestarts = 3
 
 // restarting waits until the container is between two runs of its policy. A
 // slow machine may see it run again before the next call is made: the checks
