@@ -39,7 +39,7 @@ type checker struct {
 
 func (c *checker) service(s types.ServiceConfig) error {
 	for _, f := range []func(types.ServiceConfig) error{
-		c.grammar, c.image, c.build, c.scale, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory,
+		c.grammar, c.image, c.pull, c.build, c.scale, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory,
 	} {
 		if err := f(s); err != nil {
 			return err
@@ -74,6 +74,14 @@ func (c *checker) image(s types.ServiceConfig) error {
 			return c.bad(s, "build", "the image built would be called %q: %w; name it with image:", clip(name), err)
 		}
 		return c.bad(s, "image", "%q: %w", clip(name), err)
+	}
+	return nil
+}
+
+// pull wants an age for pull_policy: refresh as every_ takes it.
+func (c *checker) pull(s types.ServiceConfig) error {
+	if s.PullRefreshAfter != "" && !matches("^([0-9]+[wdhms])+$", s.PullRefreshAfter) {
+		return c.bad(s, "pull_refresh_after", "%q is not an age such as 12h or 1d12h", clip(s.PullRefreshAfter))
 	}
 	return nil
 }

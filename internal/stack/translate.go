@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -114,7 +115,7 @@ func (t *translator) volume(key string, c types.VolumeConfig) Volume {
 func (t *translator) service(c types.ServiceConfig) (Service, error) {
 	s := Service{
 		Name:          c.Name,
-		PullPolicy:    c.PullPolicy,
+		PullPolicy:    pullPolicy(c),
 		ContainerName: c.ContainerName,
 		Replicas:      c.GetScale(),
 		DependsOn:     dependencies(c),
@@ -142,6 +143,18 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 	}
 	s.Revision = t.revision(&s)
 	return s, nil
+}
+
+// pullPolicy writes refresh with its age as every_<age>; without one the image
+// is always out of date.
+func pullPolicy(c types.ServiceConfig) string {
+	switch {
+	case c.PullPolicy != types.PullPolicyRefresh:
+		return c.PullPolicy
+	case c.PullRefreshAfter != "":
+		return "every_" + c.PullRefreshAfter
+	}
+	return types.PullPolicyAlways
 }
 
 // imageName is the service's image, or the name its build gets.
@@ -338,6 +351,10 @@ func ports(list []types.ServicePortConfig) ([]runtime.Port, error) {
 		}
 		out = append(out, runtime.Port{Target: uint16(p.Target), Published: p.Published, HostIP: p.HostIP, Protocol: proto})
 	}
+	// Their order means nothing, so it must not make a new revision.
+	slices.SortFunc(out, func(a, b runtime.Port) int {
+		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Published, b.Published), cmp.Compare(a.HostIP, b.HostIP))
+	})
 	return out, nil
 }
 
