@@ -19,7 +19,7 @@ func (a *app) oneOffSpec(s *stack.Stack, svc *stack.Service, command []string, o
 	spec := svc.Spec
 	spec.Restart = runtime.RestartPolicy{}
 	spec.TTY = !o.noTTY && !o.detach
-	spec.StdinOpen = o.interactive
+	spec.StdinOpen, spec.StdinOnce = o.interactive, o.interactive
 	if err := o.applyCommand(&spec, command); err != nil {
 		return nil, err
 	}
