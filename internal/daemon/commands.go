@@ -46,6 +46,9 @@ func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), dec
 	l.record.Memory.Forgive()
 	l.turn++
 	l.feed.begin(l.turn)
+	if l.observed == nil || reconcile.Missing(next, l.observed) {
+		l.obs.MarkAll() // it names what was not looked at yet
+	}
 	l.wakeUp()
 	return l.turn, nil
 }
@@ -99,8 +102,11 @@ func (d *Daemon) candidate(ctx context.Context, req *api.UpRequest) (*reconcile.
 			return nil, nil, notFound("find", name, "no such service in stack "+req.Stack.Name)
 		}
 	}
-	if why := d.unreadable(req.Stack.Name); why != "" && !req.Adopt {
-		return nil, nil, invalid("read the state of", req.Stack.Name, why+"; run up --adopt to declare it anew, which removes nothing")
+	if err := d.newer(req.Stack.Name); err != nil {
+		return nil, nil, err
+	}
+	if err := d.unreadable(req.Stack.Name); err != nil && !req.Adopt {
+		return nil, nil, invalid("read the state of", req.Stack.Name, err.Error()+"; run up --adopt to declare it anew, which removes nothing")
 	}
 	obs, err := d.observe(ctx, req.Stack.Name, req.Stack)
 	if err != nil {
@@ -117,10 +123,19 @@ func (d *Daemon) wish(name string) *reconcile.Desired {
 	return nil
 }
 
-func (d *Daemon) unreadable(name string) string {
+// unreadable is why a stack's file could not be read; nil when it could.
+func (d *Daemon) unreadable(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.unread[name]
+}
+
+// newer refuses a stack whose file a newer Berth wrote: the file must stay.
+func (d *Daemon) newer(name string) error {
+	if err := d.unreadable(name); errors.Is(err, errNewerSchema) {
+		return invalid("read the state of", name, err.Error())
+	}
+	return nil
 }
 
 // accept stores contents and then the new wish.
@@ -158,6 +173,9 @@ func (d *Daemon) plan(ctx context.Context, req *api.UpRequest) (*reconcile.Plan,
 
 // known returns a stack's loop. A stack that only containers tell of is found too.
 func (d *Daemon) known(ctx context.Context, name string) (*loop, error) {
+	if err := d.newer(name); err != nil {
+		return nil, err
+	}
 	l := d.loop(name)
 	if l == nil || l.desired() == nil {
 		d.findLost(ctx)
@@ -369,6 +387,7 @@ func (d *Daemon) findLost(ctx context.Context) {
 	if err != nil {
 		return // the engine is away: asked again later
 	}
+	d.health.answered(time.Now())
 	for i := range list {
 		id, err := runtime.ParseIdentity(list[i].Labels)
 		if err != nil {

@@ -71,7 +71,8 @@ type Daemon struct {
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
-	unread map[string]string // stacks whose files cannot be read, and why
+	ended  map[string]*loop  // of stacks that are gone, for those who still follow them
+	unread map[string]error // stacks whose files cannot be read, and why
 
 	running sync.WaitGroup // the loops and their steps
 	ctx     context.Context
@@ -91,7 +92,7 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d := &Daemon{
 		cfg: cfg, store: newStore(cfg.Dirs.State), contents: &contents{dir: cfg.Dirs.Runtime},
-		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, unread: map[string]string{},
+		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
 		health: newEngineHealth(),
 	}
 	var err error
@@ -112,12 +113,13 @@ func (d *Daemon) readStacks() error {
 		r, note, err := d.store.load(name)
 		if err != nil {
 			d.cfg.Log.Error().Err(err).Str("stack", name).Msg("the stack's state cannot be read; nothing is done to it until it is declared again")
-			d.unread[name] = err.Error()
+			d.unread[name] = err
 			continue
 		}
 		if note != "" {
 			d.cfg.Log.Warn().Str("stack", name).Msg(note)
 		}
+		d.health.remember(r.Memory.EngineDown, r.Memory.EngineUp)
 		d.loops[name] = newLoop(d, name, r)
 	}
 	return nil
@@ -168,6 +170,24 @@ func (d *Daemon) ensureLoop(name string) *loop {
 	return l
 }
 
+// keptEnded bounds the stacks whose end is remembered.
+const keptEnded = 64
+
+// followed returns the loop whose events a client wants: a stack's present one,
+// or that of a stack that has just gone, whose end it has not heard of yet.
+func (d *Daemon) followed(ctx context.Context, name string) (*loop, error) {
+	l, err := d.known(ctx, name)
+	if !runtime.IsNotFound(err) {
+		return l, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.ended[name]; l != nil {
+		return l, nil
+	}
+	return nil, err
+}
+
 // forget drops a stack that is gone, unless a command has edited it since the
 // turn that found it so. It reports whether it did.
 func (d *Daemon) forget(l *loop, turn uint64) (bool, error) {
@@ -182,7 +202,13 @@ func (d *Daemon) forget(l *loop, turn uint64) (bool, error) {
 		return false, err
 	}
 	l.closed = true
+	l.claimed, l.waiting = append(l.claimed, l.waiting...), nil // no other turn will answer them
+	l.releaseLocked()
 	delete(d.loops, l.name)
+	if len(d.ended) >= keptEnded {
+		clear(d.ended)
+	}
+	d.ended[l.name] = l
 	return true, d.contents.drop(l.name)
 }
 

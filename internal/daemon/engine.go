@@ -13,19 +13,40 @@ import (
 type engineHealth struct {
 	mu   sync.Mutex // protects all below
 	err  error      // nil: it answers
-	down time.Time  // when it was last found away
+	seen time.Time  // when it last answered or sent an event
+	down time.Time  // when it had last been seen before it was found away
 	up   time.Time  // when it was last found back
 }
 
 func newEngineHealth() *engineHealth { return &engineHealth{} }
 
+// answered notes that the engine was there at now.
+func (h *engineHealth) answered(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen = now
+}
+
+// remember takes over the last absence that a stored stack tells of.
+func (h *engineHealth) remember(down, up time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if up.After(h.up) {
+		h.down, h.up = down, up
+	}
+}
+
 // lost notes that the engine does not answer. It reports whether that is news.
+// Nobody knows when it went: at the earliest after it last answered.
 func (h *engineHealth) lost(err error, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	news := h.err == nil
 	if news {
 		h.down = now
+		if !h.seen.IsZero() && h.seen.Before(now) {
+			h.down = h.seen
+		}
 	}
 	h.err = err
 	return news
@@ -118,6 +139,7 @@ func (d *Daemon) watch(ctx context.Context) {
 }
 
 func (d *Daemon) dispatch(ev runtime.Event) {
+	d.health.answered(time.Now())
 	if name := ev.Labels[runtime.LabelComposeProject]; ev.Type == "container" {
 		if l := d.loop(name); l != nil && l.obs.Event(ev) {
 			l.wakeUp()

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -108,25 +109,40 @@ func (l *loop) takeTurn(ctx context.Context) (next time.Duration, gone bool) {
 		l.engineAway(err)
 		return longestRest, false // woken when it is back
 	}
-	d := l.desired()
-	if d == nil {
-		return longestRest, false
-	}
 	l.noticeGap()
 	l.claim()
 	l.takeOver()
+	d, turn := l.desiredAt()
+	if d == nil {
+		return longestRest, false
+	}
 	obs, err := l.obs.Observe(ctx, d, time.Now())
 	if err != nil {
 		return l.unobserved(ctx, err), false
 	}
-	return l.act(ctx, obs)
+	return l.act(ctx, obs, turn)
 }
 
 // desired is the present wish; nil before the first declaration.
 func (l *loop) desired() *reconcile.Desired {
+	d, _ := l.desiredAt()
+	return d
+}
+
+// desiredAt is the present wish and the number of the edit that made it.
+func (l *loop) desiredAt() (*reconcile.Desired, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.record.Desired
+	return l.record.Desired, l.turn
+}
+
+// knownTurn is a turn that this loop can reach. One that it has not heard of is
+// of the daemon before, which had stored it before it told anybody: it is part
+// of what this one began with.
+func (l *loop) knownTurn(turn uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return min(turn, l.turn)
 }
 
 // noticeGap looks at everything anew when the process was held up longer than
@@ -165,16 +181,22 @@ func (l *loop) engineAway(err error) {
 	l.feed.conclude(outcome{turn: l.turn, settled: true, failed: []string{"the engine is down: " + err.Error()}})
 }
 
-// act decides on what was observed and launches the steps.
-func (l *loop) act(ctx context.Context, obs *reconcile.Observed) (time.Duration, bool) {
+// act decides on what was observed for the edit turn and launches the steps.
+func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (time.Duration, bool) {
 	now := time.Now()
 	l.mu.Lock()
 	l.observed = obs
+	if l.turn != turn {
+		// A command came in between, and may name what was not looked at. It has
+		// asked for another turn.
+		l.releaseLocked()
+		l.mu.Unlock()
+		return longestRest, false
+	}
 	l.record.Memory.EngineDown, l.record.Memory.EngineUp = l.d.health.window()
 	d := l.record.Desired
 	plan := reconcile.Decide(d, obs, &l.record.Memory, now)
 	l.plan = plan
-	turn := l.turn
 	l.forgetLocked(d, plan)
 	for _, s := range plan.Steps {
 		l.record.Memory.Begin(s)
@@ -327,8 +349,20 @@ func (l *loop) carryOut(ctx context.Context, s reconcile.Step, turn uint64) {
 	}
 	begin := time.Now()
 	l.tell(s, "begin", 0, nil)
-	res, err := l.exec.Execute(ctx, l.name, s)
+	res, err := l.execute(ctx, s)
 	l.ended(ctx, s, res, err, time.Since(begin))
+}
+
+// execute carries out one step. A panic in it is that step's failure.
+func (l *loop) execute(ctx context.Context, s reconcile.Step) (res reconcile.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack_trace", debug.Stack()).Msg("a step failed; it is tried again")
+			res = reconcile.Result{Container: s.Container}
+			err = &runtime.Error{Kind: runtime.KindUnavailable, Op: string(s.Op), Object: s.Name, Err: errors.New("a mistake in Berth; the daemon's log has it")}
+		}
+	}()
+	return l.exec.Execute(ctx, l.name, s)
 }
 
 // current reports whether no command has edited the stack since a turn.
@@ -351,6 +385,9 @@ func (l *loop) ended(ctx context.Context, s reconcile.Step, res reconcile.Result
 	// The daemon ends, and the next one looks for itself; or the engine is away,
 	// which is not the step's fault.
 	dropped := ctx.Err() != nil || (runtime.IsUnavailable(err) && l.d.engineLost(ctx))
+	if err == nil {
+		l.d.health.answered(time.Now())
+	}
 	l.mu.Lock()
 	l.finished = append(l.finished, finished{step: s, res: res, err: err, dropped: dropped})
 	l.mu.Unlock()
@@ -397,7 +434,7 @@ func (l *loop) doneLocked(s reconcile.Step, res reconcile.Result) {
 
 // tell publishes a step's phase.
 func (l *loop) tell(s reconcile.Step, phase string, took time.Duration, err error) {
-	e := api.Event{Time: time.Now(), Type: api.EventStep, Stack: l.name, Phase: phase, Step: &s, Dur: took}
+	e := api.Event{Time: time.Now(), Type: api.EventStep, Stack: l.name, Phase: phase, Step: told(s), Dur: took}
 	if err != nil {
 		e.Err = err.Error()
 	}
@@ -410,7 +447,14 @@ func (l *loop) progress(s reconcile.Step, p runtime.Progress) {
 	if p.ID != "" {
 		status = p.ID + ": " + status
 	}
-	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventStep, Stack: l.name, Phase: "progress", Step: &s, Status: status})
+	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventStep, Stack: l.name, Phase: "progress", Step: told(s), Status: status})
+}
+
+// told is a step as events carry it: without what only its execution needs, so
+// that remembered events stay small.
+func told(s reconcile.Step) *reconcile.Step {
+	s.Spec, s.Labels, s.Network, s.Volume, s.Build = nil, nil, nil, nil, nil
+	return &s
 }
 
 // concerns reports whether an event about an image, network or volume can be
@@ -441,8 +485,14 @@ func (l *loop) concerns(ev runtime.Event) bool {
 
 // lookNow has the stack observed afresh and waits for it.
 func (l *loop) lookNow(ctx context.Context) (*reconcile.Observed, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, soon, errSlowEngine)
+	defer cancel()
 	ch := make(chan struct{})
 	l.mu.Lock()
+	if l.closed { // nothing of it is left, and nobody looks any more
+		defer l.mu.Unlock()
+		return l.observed, nil
+	}
 	l.waiting = append(l.waiting, ch)
 	l.mu.Unlock()
 	l.obs.MarkAll()
@@ -450,7 +500,7 @@ func (l *loop) lookNow(ctx context.Context) (*reconcile.Observed, error) {
 	select {
 	case <-ch:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, &runtime.Error{Kind: runtime.KindUnavailable, Op: "look at", Object: "stack " + l.name, Err: context.Cause(ctx)}
 	}
 	if err := l.d.health.away(); err != nil {
 		return nil, err
@@ -459,3 +509,6 @@ func (l *loop) lookNow(ctx context.Context) (*reconcile.Observed, error) {
 	defer l.mu.Unlock()
 	return l.observed, nil
 }
+
+// errSlowEngine says that the engine could not be asked in time.
+var errSlowEngine = errors.New("the engine did not tell in time what there is; the daemon's log says why")

@@ -198,7 +198,7 @@ func (d *Daemon) handleStacks(w http.ResponseWriter, r *http.Request) {
 
 // handleFollow streams a stack's events as lines of JSON.
 func (d *Daemon) handleFollow(w http.ResponseWriter, r *http.Request) {
-	l, err := d.known(r.Context(), r.PathValue("stack"))
+	l, err := d.followed(r.Context(), r.PathValue("stack"))
 	if err != nil {
 		fail(w, err, statusOf(err))
 		return
@@ -221,6 +221,7 @@ func (d *Daemon) handleFollow(w http.ResponseWriter, r *http.Request) {
 func (d *Daemon) follow(ctx context.Context, w http.ResponseWriter, l *loop, turn uint64, until string) {
 	enc := json.NewEncoder(w)
 	flush := http.NewResponseController(w)
+	turn = l.knownTurn(turn)
 	at := l.feed.position(turn)
 	for {
 		events, next, o, more := l.feed.since(at)

@@ -118,7 +118,7 @@ func workloads(e *fake.Engine) {
 // lifeCalls is how many calls the undisturbed story makes.
 func lifeCalls(t *testing.T) int {
 	n := 0
-	simulate(t, fake.Options{}, func(s *sim) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 		workloads(s.engine)
 		story := life()
 		story[:len(story)-1].play(s)
@@ -148,7 +148,7 @@ func TestKillAfterEveryCall(t *testing.T) {
 					s.die()
 				}
 			}}
-			simulate(t, opts, func(it *sim) {
+			simulate(t, opts, func(t *testing.T, it *sim) {
 				s = it
 				workloads(s.engine)
 				s.insist("boot: ", func() error { return s.ctx.Err() })
@@ -206,7 +206,7 @@ func TestEveryCallFailsOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for k := range total {
 				t.Run(fmt.Sprint(k+1), func(t *testing.T) {
-					simulate(t, fake.Options{}, func(s *sim) {
+					simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 						workloads(s.engine)
 						f := fault
 						f.Skip, f.Times = k, 1

@@ -288,13 +288,10 @@ func (v *view) takeAway(key Key, c *member, grace time.Duration, cause string, v
 		Cause: cause, Revision: c.id.Revision, Volumes: volumes,
 	}
 	switch {
-	case c.State == runtime.Removing:
-		v.hold(Hold{Kind: HoldWaiting, Key: key, Service: c.id.Service, Slot: c.id.Slot, Name: c.Name, Reason: "the engine is removing it"})
-		return false
 	case c.State.Alive() && grace > 0:
 		s.Op, s.Grace, s.Volumes = OpStop, grace, false
-	case c.State.Alive() || c.State == runtime.Dead:
-		s.Force = true
+	case c.State.Alive() || c.State == runtime.Dead || c.State == runtime.Removing:
+		s.Force = true // a removal that is under way is waited for, or begun again
 	}
 	return v.step(s)
 }

@@ -210,12 +210,23 @@ func (v *view) freeName(s Step, name string) string {
 	}
 }
 
+// stuckRemovals is how often a removal may fail before the replica's next
+// container is made under another name, beside the one that does not go.
+const stuckRemovals = 3
+
+// stuck reports whether a replica's old container does not go although its
+// removal was tried often enough.
+func (v *view) stuck(key Key) bool {
+	f, ok := v.m.Failures[key]
+	return ok && f.Op == OpRemove && f.Count >= stuckRemovals
+}
+
 // replace prepares the successor of a container that is not as declared: it is
 // created beside the old one, which is stopped only once that has succeeded.
 func (v *view) replace(svc *stack.Service, slot int, old *member, want Want) {
 	key := ReplicaKey(svc.Name, slot)
 	cause := v.drift(svc, old)
-	if old.State == runtime.Dead || old.State == runtime.Removing {
+	if (old.State == runtime.Dead || old.State == runtime.Removing) && !v.stuck(key) {
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: old.Name, Reason: "is being replaced"})
 		v.takeAway(key, old, v.grace(svc), cause, false)
 		return
