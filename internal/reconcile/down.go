@@ -70,12 +70,18 @@ func (v *view) downOneOffs() bool {
 	return left
 }
 
+// takesAway reports whether a network or volume goes down with the stack: it was
+// made for it here, or was taken over with it.
+func (v *view) takesAway(labels map[string]string) bool {
+	return v.owns(labels) || v.d.Adopt && labels[runtime.LabelComposeProject] == v.d.Stack.Name
+}
+
 // downNetworks removes the stack's own networks and reports whether any is left.
 func (v *view) downNetworks() bool {
 	left := false
 	for _, name := range sortedKeys(v.o.Networks) {
 		n := v.o.Networks[name]
-		if !v.owns(n.Labels) {
+		if !v.takesAway(n.Labels) {
 			continue
 		}
 		left = true
@@ -93,7 +99,7 @@ func (v *view) downVolumes() bool {
 	for i := range v.d.Stack.Volumes {
 		vol := &v.d.Stack.Volumes[i]
 		have, exists := v.o.Volumes[vol.Spec.Name]
-		if !exists || vol.External || !v.owns(have.Labels) {
+		if !exists || vol.External || !v.takesAway(have.Labels) {
 			continue
 		}
 		left = true

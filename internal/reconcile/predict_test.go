@@ -22,3 +22,18 @@ func TestPredictLooksBeyondAHealthcheck(t *testing.T) {
 		t.Error("what was observed was changed")
 	}
 }
+
+// What was taken over goes down with the stack.
+func TestDownTakesAwayWhatWasAdopted(t *testing.T) {
+	f := shop(svc("web", 1))
+	n := f.o.Networks["shop_default"]
+	n.Labels[runtime.LabelOwner] = "owner-2"
+	f.d.Down = &Down{}
+	if p := f.plan(); len(p.Steps) != 0 {
+		t.Errorf("a network of another installation is removed:\n%s", p)
+	}
+	f.d.Adopt = true
+	if p := f.plan(); len(p.Steps) != 1 || p.Steps[0].Op != OpNetRemove {
+		t.Errorf("an adopted network stays:\n%s", p)
+	}
+}
