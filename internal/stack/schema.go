@@ -619,19 +619,29 @@ func (v *validator) scalar(r *rule, n *yaml.Node, path []string) *invalid {
 	return nil
 }
 
-// maxPorts bounds how many ports the ranges of one file expand to.
-const maxPorts = 65536
+// maxPorts bounds how many ports the ranges of one file expand to: the library
+// makes an entry of each.
+const maxPorts = 16384
 
 // port checks a published port in its short form.
 func (v *validator) port(n *yaml.Node, path []string) *invalid {
-	list, err := types.ParsePortConfig(n.Value)
-	if err != nil {
+	if v.ports += portCount(n.Value); v.ports > maxPorts {
+		return v.fail(n, path, "the file publishes more than %d ports; publish fewer, or use network_mode: host", maxPorts)
+	}
+	if _, err := types.ParsePortConfig(n.Value); err != nil {
 		return v.fail(n, path, "%q is not a port such as 80, 8080:80 or 127.0.0.1:8080-8090:80-90/udp: %s", clip(n.Value), clip(err.Error()))
 	}
-	if v.ports += len(list); v.ports > maxPorts {
-		return v.fail(n, path, "the file publishes more than %d ports", maxPorts)
-	}
 	return nil
+}
+
+// portCount is how many container ports a short form names; 1 where that cannot be told.
+func portCount(s string) int {
+	s, _, _ = strings.Cut(s, "/")
+	first, last, err := portRange(s[strings.LastIndexByte(s, ':')+1:])
+	if err != nil {
+		return 1
+	}
+	return last - first + 1
 }
 
 // checkFormat says what is wrong with a scalar of a format, or nothing.
