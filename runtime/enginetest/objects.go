@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/berth-dev/berth/runtime"
@@ -206,7 +207,13 @@ func caseVolumeContent(x *fixture) {
 	id = x.runToEnd(x.withVolume(v, "readfile", "/data/kept"))
 	out, _ := x.output(id)
 	equal(x, "content", out, "for ever")
-	spec := x.withVolume(v, "writefile", "/data/kept", "changed")
+	spec := x.spec("ls", "/etc")
+	spec.Mounts = []runtime.Mount{{Type: runtime.MountVolume, Target: "/etc"}}
+	out, _ = x.output(x.runToEnd(spec))
+	if !strings.Contains(out, "passwd\n") {
+		x.Fatalf("a new volume does not hold what the image has in its place: %q", out)
+	}
+	spec = x.withVolume(v, "writefile", "/data/kept", "changed")
 	spec.Mounts[0].ReadOnly = true
 	if code := x.wait(x.start(spec)).Code; code == 0 {
 		x.Fatal("a read-only volume was written to")

@@ -16,6 +16,7 @@ func observeCases() map[string]func(*fixture) {
 		"InfoAndPing":        caseInfo,
 		"NamesAndIDs":        caseNamesAndIDs,
 		"ListShallowSorted":  caseList,
+		"ListSizes":          caseListSizes,
 		"EventsOfALife":      caseEvents,
 		"EventsSince":        caseEventsSince,
 		"EventsFiltered":     caseEventsFiltered,
@@ -103,6 +104,21 @@ func caseList(x *fixture) {
 		list, err := x.e.List(ctx, filter)
 		x.ok(err)
 		equal(x, "number with "+f.key+"="+f.value, len(list), f.want)
+	}
+}
+
+func caseListSizes(x *fixture) {
+	id := x.create(x.spec("sleep"))
+	x.ok(x.e.CopyTo(x.Context(), id, "/tmp", tarOf("big", strings.Repeat("x", 100_000)), false))
+	plain, err := x.e.List(x.Context(), x.filter())
+	x.ok(err)
+	equal(x, "size not asked for", plain[0].SizeRootFs, 0)
+	filter := x.filter()
+	filter.Size = true
+	sized, err := x.e.List(x.Context(), filter)
+	x.ok(err)
+	if sized[0].SizeRW < 100_000 || sized[0].SizeRootFs <= sized[0].SizeRW {
+		x.Fatalf("written %d, all %d bytes", sized[0].SizeRW, sized[0].SizeRootFs)
 	}
 }
 

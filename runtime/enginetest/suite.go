@@ -90,7 +90,7 @@ func (x *fixture) filter() runtime.Filter { return runtime.Filter{Labels: x.labe
 
 // cleanUp removes everything that carries the case's label.
 func (x *fixture) cleanUp() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), patience)
 	defer cancel()
 	containers, err := x.e.List(ctx, x.filter())
 	if err != nil {

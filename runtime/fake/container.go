@@ -58,6 +58,9 @@ func (c *container) stopSignal() string {
 	return s
 }
 
+// shortID is how many digits of an ID are enough.
+const shortID = 12
+
 // lookup finds a container by ID, name, or the beginning of an ID.
 func (e *Engine) lookup(id string) *container {
 	if c := e.containers[id]; c != nil {
@@ -66,7 +69,7 @@ func (e *Engine) lookup(id string) *container {
 	if c := e.names[strings.TrimPrefix(id, "/")]; c != nil {
 		return c
 	}
-	if len(id) < 4 {
+	if len(id) < shortID {
 		return nil
 	}
 	for full, c := range e.containers {
@@ -577,12 +580,27 @@ func (e *Engine) List(ctx context.Context, filter runtime.Filter) (records []run
 		defer e.mu.Unlock()
 		for _, c := range e.sortedContainers() {
 			if matches(filter, c.Labels) {
-				records = append(records, c.shallow(e.nowLocked()))
+				r := c.shallow(e.nowLocked())
+				if filter.Size {
+					r.SizeRW, r.SizeRootFs = c.sizes()
+				}
+				records = append(records, r)
 			}
 		}
 		return nil
 	})
 	return records, err
+}
+
+// sizes are the bytes the container has written and all it sees of its own file system.
+func (c *container) sizes() (written, all int64) {
+	for p, f := range c.root.files {
+		all += int64(len(f.data))
+		if c.image.root.files[p] != f {
+			written += int64(len(f.data))
+		}
+	}
+	return written, all
 }
 
 // shallow is what a list call tells of a container.

@@ -218,6 +218,13 @@ func (e *Engine) mountOne(c *container, m runtime.Mount) {
 			v = e.newVolume(&runtime.VolumeSpec{Name: cmp.Or(m.Source, newID()), Driver: m.Driver, DriverOpts: m.DriverOpts, Labels: m.Labels})
 			v.anonymous = m.Source == ""
 		}
+		if len(v.tree.files) == 1 && !m.NoCopy { // a new volume begins with what the image has there
+			for _, q := range c.root.under(clean(m.Target)) {
+				if rel := strings.TrimPrefix(q, clean(m.Target)); rel != "" {
+					v.tree.put(rel, c.root.files[q])
+				}
+			}
+		}
 		point.Name, point.Source, t = v.Name, v.Mountpoint, v.tree
 	}
 	c.Mounts = append(c.Mounts, point)

@@ -284,12 +284,20 @@ func (e *Engine) describe(call *Call) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	call.Time = e.nowLocked()
-	if c := e.lookup(call.Object); c != nil && !strings.HasSuffix(call.Op, "network") && !strings.HasSuffix(call.Op, "volume") {
-		call.Object, call.ID, call.Labels = c.Name, c.ID, c.Labels
-	} else if n := e.lookupNetwork(call.Object); n != nil {
-		call.Object, call.Labels = n.Name, n.Labels
-	} else if v := e.volumes[call.Object]; v != nil {
-		call.Labels = v.Labels
+	switch call.Op {
+	case "image", "pull", "push", "build", "tag", "remove-image":
+	case "ensure-network", "network", "remove-network", "connect", "disconnect":
+		if n := e.lookupNetwork(call.Object); n != nil {
+			call.Object, call.Labels = n.Name, n.Labels
+		}
+	case "ensure-volume", "volume", "remove-volume":
+		if v := e.volumes[call.Object]; v != nil {
+			call.Labels = v.Labels
+		}
+	default:
+		if c := e.lookup(call.Object); c != nil {
+			call.Object, call.ID, call.Labels = c.Name, c.ID, c.Labels
+		}
 	}
 }
 
