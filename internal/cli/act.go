@@ -26,7 +26,7 @@ func (a *app) actOn(ctx context.Context, t target, req api.ActionRequest, until 
 	if a.global.dryRun {
 		return a.dryAct(ctx, t, &req)
 	}
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}

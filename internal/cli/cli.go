@@ -159,7 +159,6 @@ func newRoot(a *app) *cobra.Command {
 	// Flags of a command may mean something else than the global ones of the
 	// same letter (run -p, logs -f): global flags stand before the command.
 	root.TraverseChildren = true
-	root.SuggestionsMinimumDistance = 2
 	a.global.register(root.Flags())
 	root.PersistentFlags().BoolVar(&a.global.dryRun, "dry-run", false, "Print what the command would change, and change nothing")
 	root.AddCommand(lifecycleCommands(a)...)
@@ -169,8 +168,12 @@ func newRoot(a *app) *cobra.Command {
 
 func unknownCommand(root *cobra.Command, name string) error {
 	hint := "see berth --help"
-	if similar := root.SuggestionsFor(name); len(similar) > 0 {
-		hint = "did you mean " + strings.Join(similar, " or ") + "?"
+	for distance := 1; distance <= 2; distance++ {
+		root.SuggestionsMinimumDistance = distance
+		if similar := root.SuggestionsFor(name); len(similar) > 0 {
+			hint = "did you mean " + strings.Join(similar, " or ") + "?"
+			break
+		}
 	}
 	return fmt.Errorf("unknown command %q; %s", name, hint)
 }

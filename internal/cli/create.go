@@ -138,7 +138,7 @@ func (a *app) prepare(ctx context.Context, services []string, o *createOptions) 
 
 // dryRun prints what a request would change.
 func (a *app) dryRun(ctx context.Context, req *api.UpRequest) error {
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (a *app) create(ctx context.Context, services []string, o *createOptions) e
 	if a.global.dryRun {
 		return a.dryRun(ctx, req)
 	}
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (a *app) down(ctx context.Context, services []string, o *downOptions) error
 	if a.global.dryRun {
 		return a.dryDown(ctx, t, services, o, images)
 	}
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}

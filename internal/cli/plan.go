@@ -55,7 +55,7 @@ func (a *app) plan(ctx context.Context, services []string, o *createOptions, for
 	if err != nil {
 		return err
 	}
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}

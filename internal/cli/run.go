@@ -118,7 +118,7 @@ func (a *app) runOneOff(ctx context.Context, service string, command []string, o
 	if a.global.dryRun {
 		return a.dryOneOff(ctx, req, svc, o)
 	}
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}

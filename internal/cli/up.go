@@ -126,7 +126,7 @@ func (a *app) up(ctx context.Context, services []string, o *upOptions) error {
 	if a.global.dryRun {
 		return a.dryRun(ctx, req)
 	}
-	d, err := a.dial(ctx)
+	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -44,7 +45,8 @@ func (s *Starter) find(ctx context.Context) (*Client, api.DaemonInfo, error) {
 	switch {
 	case err == nil:
 		return c, info, nil
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF): // the last two: it is just ending
 		return nil, info, nil
 	case errors.Is(err, os.ErrPermission):
 		return nil, info, &runtime.Error{Kind: runtime.KindInvalid, Op: "reach", Object: "the daemon at " + s.Dirs.Socket(), Err: errors.New("permission denied; it belongs to another user")}
