@@ -124,6 +124,7 @@ func TestQuickstart(t *testing.T) {
 	}
 	w.eventually(30*time.Second, func() error { return w.running(map[string]int{"web": 1, "counter": 1}) })
 	w.fetched(base, "Visits so far: 2")
+	w.must(args("up", "-d", "--wait")...)
 
 	w.setenv("GREETING", "Good day")
 	if r := w.berth(args("plan")...); r.code != 2 || !strings.Contains(r.stdout, "web/1") || strings.Contains(r.stdout, "counter/1") {

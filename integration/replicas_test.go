@@ -271,15 +271,20 @@ services:
 	w.nothingLeft()
 }
 
-// Fault 29: the port belongs to another process. The reason is told; once the
-// port is free, the replica starts by itself.
+// Fault 29: the port belongs to another process. Up says so and changes nothing.
+// When it is taken later, the start fails with the reason, is tried again, and
+// succeeds by itself once the port is free.
 func TestPortTaken(t *testing.T) {
 	w := newWorld(t, "")
-	l, err := net.Listen("tcp", "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
+	take := func(address string) net.Listener {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l
 	}
-	defer func() { _ = l.Close() }()
+	l := take("0.0.0.0:0")
 	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	w.compose(`
 services:
@@ -290,6 +295,17 @@ services:
   other: {image: IMAGE, command: [sleep]}
 `)
 	w.fails([]string{"up", "-d"}, port)
+	w.nothingLeft()
+
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.must("up", "-d", "--wait")
+	w.fetched("http://127.0.0.1:"+port, "host=")
+
+	w.must("stop", "web")
+	l = take("0.0.0.0:" + port)
+	w.fails([]string{"start", "web"}, port)
 	if err := w.running(map[string]int{"other": 1}); err != nil {
 		t.Errorf("the other service suffers: %v", err)
 	}
