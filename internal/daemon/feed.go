@@ -6,8 +6,10 @@ import (
 	"github.com/berth-dev/berth/internal/api"
 )
 
-// feedSize bounds the events that are kept for those who come late.
-const feedSize = 4096
+// feedSize bounds the events that are kept for those who come late. When it is
+// reached the older half goes, so that an event costs the same however many
+// came before it.
+const feedSize = 2048
 
 // outcome is what a turn of the loop came to.
 type outcome struct {
@@ -60,9 +62,9 @@ func (f *feed) publish(e api.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.events = append(f.events, e)
-	if drop := len(f.events) - feedSize; drop > 0 {
-		f.events = append(f.events[:0:0], f.events[drop:]...)
-		f.first += uint64(drop)
+	if len(f.events) >= feedSize {
+		f.first += feedSize / 2
+		f.events = append(make([]api.Event, 0, feedSize), f.events[feedSize/2:]...)
 	}
 	f.notifyLocked()
 }

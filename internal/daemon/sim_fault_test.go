@@ -549,7 +549,7 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// Fault 28: ten thousand failing calls leave no goroutine behind.
+// Fault 28: thousands of failing calls leave no goroutine behind.
 func TestNoLeakOverManyFailures(t *testing.T) {
 	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 		s.settled(s.up(shop(svc("web", 40))))
