@@ -68,6 +68,7 @@ type ActionRequest struct {
 	Volumes       bool           `json:"volumes,omitempty"` // remove: anonymous volumes too
 	Scale         map[string]int `json:"scale,omitempty"`
 	RemoveOrphans bool           `json:"removeOrphans,omitempty"` // kill
+	OneOff        string         `json:"oneOff,omitempty"`        // kill: the signal goes to this container of run only
 }
 
 // Accepted answers every request that edits desired state: follow the stack

@@ -210,6 +210,9 @@ func (d *scriptedDaemon) Act(ctx context.Context, name string, req api.ActionReq
 	case actStop:
 		d.pending = func(ctx context.Context, _ func(api.Event)) { d.each(ctx, name, req.Services, d.stop) }
 	case actKill:
+		if req.OneOff != "" {
+			return api.Accepted{Stack: name, Turn: 3}, d.engine.Kill(ctx, req.OneOff, req.Signal)
+		}
 		d.each(ctx, name, req.Services, func(ctx context.Context, id string) error { return d.engine.Kill(ctx, id, "") })
 	}
 	return api.Accepted{Stack: name, Turn: 3}, nil

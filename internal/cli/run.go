@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -197,6 +199,9 @@ func (a *app) attachOneOff(ctx context.Context, d daemon, name string, created a
 	if err != nil {
 		return err
 	}
+	// Interrupts are the command's own affair: it gets them, and its end is waited for.
+	ctx = context.WithoutCancel(ctx)
+	defer a.forwardSignals(ctx, d, name, created.Name)()
 	s, err := a.openSession(tty, o.interactive)
 	if err != nil {
 		return err
@@ -214,7 +219,13 @@ func (a *app) attachOneOff(ctx context.Context, d daemon, name string, created a
 	if err := d.StartOneOff(ctx, name, created.Name); err != nil {
 		return err
 	}
-	exit, err := a.awaitOneOff(ctx, engine, created.Container, ended)
+	if err := <-ended; err != nil {
+		return err
+	}
+	exit, err := engine.Wait(ctx, created.Container)
+	if err == nil && exit.Error != "" {
+		err = errors.New(exit.Error)
+	}
 	if err != nil {
 		return err
 	}
@@ -225,21 +236,35 @@ func (a *app) attachOneOff(ctx context.Context, d daemon, name string, created a
 	return nil
 }
 
-// awaitOneOff waits until the connection and then the process has ended.
-func (a *app) awaitOneOff(ctx context.Context, engine Engine, id string, ended <-chan error) (runtime.ExitStatus, error) {
-	select {
-	case err := <-ended:
-		if err != nil && ctx.Err() == nil {
-			return runtime.ExitStatus{}, err
+// forwardSignals passes the user's interrupts on to the container until stop
+// is called; from the third on it is killed.
+func (a *app) forwardSignals(ctx context.Context, d daemon, stackName, container string) (stop func()) {
+	signals, release := a.interrupts()
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for n := 1; ; n++ {
+			var name string
+			select {
+			case sig := <-signals:
+				name = "SIGINT"
+				if sig == syscall.SIGTERM {
+					name = "SIGTERM"
+				}
+			case <-ctx.Done():
+				return
+			}
+			if n > 2 {
+				name = "SIGKILL"
+			}
+			if _, err := d.Act(ctx, stackName, api.ActionRequest{Op: actKill, OneOff: container, Signal: name}); err != nil && ctx.Err() == nil {
+				a.complain(err)
+			}
 		}
-	case <-ctx.Done():
+	})
+	return func() {
+		release()
+		cancel()
+		done.Wait()
 	}
-	if ctx.Err() != nil {
-		return runtime.ExitStatus{}, &ExitError{Code: 130, Err: errors.New("run: interrupted; without --rm the container goes on, berth ps -a shows it")}
-	}
-	exit, err := engine.Wait(ctx, id)
-	if err == nil && exit.Error != "" {
-		err = errors.New(exit.Error)
-	}
-	return exit, err
 }

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
@@ -135,4 +136,30 @@ func TestRunDryRun(t *testing.T) {
 		t.Errorf("exit code %d, made %v: %s", code, b.daemon.ones, b.err.String())
 	}
 	b.wantInOut("create         web/run      shop-web-run  (asked for by run)\n")
+}
+
+func TestRunPassesInterruptsOn(t *testing.T) {
+	bubble(t, oneService, func(t *testing.T, b *bench) {
+		b.engine.Script("web", fake.Workload{StopCode: 130})
+		code := make(chan int)
+		go func() { code <- b.run("run", "--no-deps", "web") }()
+		synctest.Wait()
+		b.interrupt()
+		if got := <-code; got != 130 {
+			t.Errorf("exit code %d, want the command's 130: %s", got, b.err.String())
+		}
+		if len(b.daemon.acts) != 1 || b.daemon.acts[0].Signal != "SIGINT" {
+			t.Errorf("asked for %+v, want one SIGINT", b.daemon.acts)
+		}
+
+		b.engine.Script("web", fake.Workload{IgnoreTerm: true})
+		go func() { code <- b.run("run", "--no-deps", "web") }()
+		synctest.Wait()
+		for range 3 {
+			b.interrupt()
+		}
+		if got := <-code; got != 137 {
+			t.Errorf("exit code %d after a third interrupt, want 137", got)
+		}
+	})
 }

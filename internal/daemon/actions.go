@@ -29,6 +29,9 @@ func act(before *reconcile.Desired, obs *reconcile.Observed, req *api.ActionRequ
 		next.Services = map[string]reconcile.ServiceState{}
 	}
 	next.Requests = slices.Clone(before.Requests)
+	if req.OneOff != "" && req.Op != "kill" {
+		return nil, invalid(req.Op, req.OneOff, "a container of run only takes signals; remove it with its own request")
+	}
 	a := &acting{d: &next, obs: obs, req: req}
 	if err := a.selectServices(); err != nil {
 		return nil, err
@@ -54,6 +57,9 @@ func notFound(op, object, why string) error {
 
 // selectServices takes the named services, or all that are part of what runs.
 func (a *acting) selectServices() error {
+	if a.req.OneOff != "" {
+		return nil
+	}
 	names := a.req.Services
 	for name := range a.req.Scale {
 		names = append(slices.Clone(names), name)
@@ -93,9 +99,12 @@ func (a *acting) set(service string, want reconcile.Want) {
 	a.d.Services[service] = st
 }
 
-// containers are those of the selected services.
+// containers are those of the selected services, or the one-off that is named.
 func (a *acting) containers() []owned {
 	return slices.DeleteFunc(ours(a.obs, a.d), func(c owned) bool {
+		if a.req.OneOff != "" {
+			return !c.id.OneOff || c.Name != a.req.OneOff
+		}
 		return c.id.OneOff || !slices.Contains(a.services, c.id.Service)
 	})
 }
@@ -169,7 +178,7 @@ func (a *acting) kill() error {
 		r := request(runtime.OpKill, c, "killed by command")
 		r.Signal = a.req.Signal
 		a.d.Requests = append(a.d.Requests, r)
-		if deadly {
+		if deadly && a.req.OneOff == "" {
 			a.set(c.id.Service, reconcile.WantStopped)
 		}
 	}

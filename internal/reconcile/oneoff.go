@@ -77,6 +77,9 @@ func (v *view) keepOneOff(one *OneOff, key Key, c *member) {
 	switch {
 	case one.Remove:
 		v.takeAway(key, c, v.oneOffGrace(one), "run has ended", true)
+	case v.requests[c.ID] != nil && v.requests[c.ID].Op == runtime.OpKill:
+		s.Op, s.Cause, s.Signal = OpKill, v.requests[c.ID].Cause, v.requests[c.ID].Signal
+		v.step(s)
 	case c.State == runtime.Created && one.Start:
 		if svc := v.d.Stack.Service(one.Service); svc == nil || v.oneOffMayStart(svc, key, c.Name) {
 			v.step(s)
