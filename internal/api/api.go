@@ -150,4 +150,6 @@ type Event struct {
 	Status string          `json:"status,omitempty"` // of a long step's progress: "Downloading"
 	Failed []string        `json:"failed,omitempty"` // EventSettled: each failing hold as "object: reason"
 	Gone   bool            `json:"gone,omitempty"`
+	// Orphans, of an EventSettled: containers of the stack that no service explains.
+	Orphans []string `json:"orphans,omitempty"`
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,8 @@ type app struct {
 	env    *Env
 	global globals
 	engine Engine
+	// tellOrphans: a declaration is under way, whose first end names orphans.
+	tellOrphans atomic.Bool
 	// dial connects to the daemon, starting one when none answers; find returns nil when none runs.
 	dial func(ctx context.Context) (daemon, error)
 	find func(ctx context.Context) (daemon, error)

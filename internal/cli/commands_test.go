@@ -84,6 +84,20 @@ func TestUpDetached(t *testing.T) {
 	}
 }
 
+func TestUpNamesOrphans(t *testing.T) {
+	b := newBench(t, twoServices)
+	b.daemon.orphans = []string{"shop-old-1"}
+	b.run("up", "-d")
+	b.wantInErr("warning: stack shop: no service of the file explains shop-old-1; --remove-orphans removes")
+	b = newBench(t, twoServices)
+	b.daemon.orphans = []string{"shop-old-1"}
+	b.environ = append(b.environ, "COMPOSE_IGNORE_ORPHANS=true")
+	b.run("up", "-d")
+	if got := b.err.String(); strings.Contains(got, "shop-old-1") {
+		t.Errorf("warned although it was told not to: %s", got)
+	}
+}
+
 func TestUpWaitFollowsUntilReady(t *testing.T) {
 	b := newBench(t, twoServices)
 	b.daemon.failed = []string{"web/1: unhealthy: connection refused", "start shop-db-1: no space left on device"}

@@ -130,6 +130,7 @@ func (a *app) prepare(ctx context.Context, services []string, o *createOptions) 
 	if err != nil {
 		return nil, nil, err
 	}
+	a.tellOrphans.Store(!o.removeOrphans)
 	if a.global.dryRun {
 		return loaded, req, nil
 	}

@@ -49,7 +49,17 @@ func (a *app) followWith(ctx context.Context, d daemon, acc api.Accepted, until 
 	case end == nil:
 		return fmt.Errorf("follow stack %s: the daemon ended before it was %s; run the command again", acc.Stack, until)
 	}
+	a.noteOrphans(acc.Stack, end.Orphans)
 	return endError(end)
+}
+
+// noteOrphans warns of containers that no service explains, as Compose does,
+// once for each declaration.
+func (a *app) noteOrphans(stack string, names []string) {
+	if !a.tellOrphans.CompareAndSwap(true, false) || len(names) == 0 || a.env.enabled("COMPOSE_IGNORE_ORPHANS") {
+		return
+	}
+	a.note(fmt.Sprintf("stack %s: no service of the file explains %s; --remove-orphans removes what Berth made of it, --adopt takes over what others made", stack, strings.Join(names, ", ")))
 }
 
 // note prints a warning to standard error.

@@ -129,6 +129,7 @@ type scriptedDaemon struct {
 	removed []string
 	pending func(ctx context.Context, emit func(api.Event)) // what the next Follow carries out
 	failed  []string                                        // of the next end
+	orphans []string                                        // of every end
 	untils  []string
 	plan    *reconcile.Plan
 	unknown bool // the stack
@@ -260,7 +261,7 @@ func (d *scriptedDaemon) Follow(ctx context.Context, name string, opts client.Fo
 	if err != nil {
 		return err
 	}
-	return fn(api.Event{Type: api.EventSettled, Stack: name, Failed: failed})
+	return fn(api.Event{Type: api.EventSettled, Stack: name, Failed: failed, Orphans: d.orphans})
 }
 
 func (d *scriptedDaemon) CreateOneOff(ctx context.Context, name string, req *api.OneOffRequest) (api.OneOffCreated, error) {

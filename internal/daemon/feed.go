@@ -19,6 +19,7 @@ type outcome struct {
 	ready    bool     // every wanted replica is ready
 	notReady []string // those that will not become ready by themselves, with why
 	gone     bool
+	orphans  []string // containers that no service explains
 }
 
 // reached reports whether the outcome ends the wait of somebody who follows

@@ -272,7 +272,7 @@ func (l *loop) restLocked(plan *reconcile.Plan, now time.Time) time.Duration {
 
 // outcomeLocked sums a plan up for followers; l.mu is held.
 func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
-	o := outcome{turn: turn, gone: plan.Gone, settled: plan.Settled() && len(l.record.Memory.InFlight) == 0, ready: true}
+	o := outcome{turn: turn, gone: plan.Gone, orphans: plan.Orphans, settled: plan.Settled() && len(l.record.Memory.InFlight) == 0, ready: true}
 	for _, h := range plan.Holds {
 		if h.Kind == reconcile.HoldFailing {
 			o.failed = append(o.failed, complaint(h))

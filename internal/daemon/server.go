@@ -232,7 +232,7 @@ func (d *Daemon) follow(ctx context.Context, w http.ResponseWriter, l *loop, tur
 			}
 		}
 		if done, failed := o.reached(turn, until); done {
-			_ = enc.Encode(api.Event{Time: time.Now(), Type: api.EventSettled, Stack: l.name, Failed: failed, Gone: o.gone})
+			_ = enc.Encode(api.Event{Time: time.Now(), Type: api.EventSettled, Stack: l.name, Failed: failed, Gone: o.gone, Orphans: o.orphans})
 			return
 		}
 		if flush.Flush() != nil {
