@@ -233,7 +233,7 @@ func (a *acting) scale() error {
 		n := a.req.Scale[name]
 		svc := a.d.Stack.Service(name)
 		switch {
-		case n < 0:
+		case n < 0 || n > maxReplicas:
 			return invalid("scale", name, fmt.Sprintf("%d replicas are not possible", n))
 		case n > 1 && svc.ContainerName != "":
 			return invalid("scale", name, "container_name "+svc.ContainerName+" allows one replica only; remove it from the file")

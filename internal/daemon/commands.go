@@ -102,6 +102,9 @@ func (d *Daemon) candidate(ctx context.Context, req *api.UpRequest) (*reconcile.
 			return nil, nil, notFound("find", name, "no such service in stack "+req.Stack.Name)
 		}
 	}
+	if err := checkReplicas(req); err != nil {
+		return nil, nil, err
+	}
 	if err := d.newer(req.Stack.Name); err != nil {
 		return nil, nil, err
 	}
@@ -113,6 +116,24 @@ func (d *Daemon) candidate(ctx context.Context, req *api.UpRequest) (*reconcile.
 		return nil, nil, err
 	}
 	return newDeclaring(d.wish(req.Stack.Name), req, obs, d.owner, d.cfg.Version).desired(), obs, nil
+}
+
+// maxReplicas bounds the replicas of one service: more can only be a mistake,
+// and planning them would keep the daemon from everything else.
+const maxReplicas = 10_000
+
+func checkReplicas(req *api.UpRequest) error {
+	for i := range req.Stack.Services {
+		svc := &req.Stack.Services[i]
+		n := svc.Replicas
+		if scale, ok := req.Scale[svc.Name]; ok {
+			n = scale
+		}
+		if n < 0 || n > maxReplicas {
+			return invalid("declare", svc.Name, fmt.Sprintf("%d replicas are not possible; use 0 to %d", n, maxReplicas))
+		}
+	}
+	return nil
 }
 
 // wish is a stack's present desired state, or nil.
@@ -221,6 +242,9 @@ func (d *Daemon) createOneOff(ctx context.Context, req *api.OneOffRequest) (api.
 	svc := up.Stack.Service(req.OneOff.Service)
 	if svc == nil {
 		return api.OneOffCreated{}, notFound("run", req.OneOff.Service, "no such service in stack "+up.Stack.Name)
+	}
+	if err := checkReplicas(&up); err != nil {
+		return api.OneOffCreated{}, err
 	}
 	deps := map[string]bool{}
 	for _, dep := range svc.DependsOn {
