@@ -159,7 +159,7 @@ services:
     network_mode: none
     deploy:
       replicas: 3
-      restart_policy: {condition: any, delay: 100ms, max_attempts: 1}
+      restart_policy: {condition: any, delay: 5s, max_attempts: 1}
 `)
 	w.must("up", "-d", "--wait")
 	daemon := w.daemonPID()

@@ -33,11 +33,9 @@ services:
     command: [sleep]
     secrets: [env, file]
   broken:
-    image: IMAGE
-    command: [sleep]
+    image: localhost:1/nowhere/at-all:1
     secrets: [env, file]
     profiles: [broken]
-    ports: ["1:99999"]
 secrets:
   env: {environment: CANARY_SECRET}
   file: {file: secret.txt}
