@@ -261,6 +261,21 @@ func (e *Engine) change(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, e.timeouts.Change)
 }
 
+// opening bounds how long a stream may take to begin, not how long it lasts.
+// opened is called with the outcome once the engine has answered, and returns
+// it; an engine that did not answer in time is an ended deadline.
+func (e *Engine) opening(ctx context.Context) (stream context.Context, opened func(error) error, cancel context.CancelFunc) {
+	stream, end := context.WithCancelCause(ctx)
+	late := time.AfterFunc(e.timeouts.Query, func() { end(context.DeadlineExceeded) })
+	opened = func(err error) error {
+		if !late.Stop() && err != nil && ctx.Err() == nil {
+			return context.DeadlineExceeded
+		}
+		return err
+	}
+	return stream, opened, func() { late.Stop(); end(nil) }
+}
+
 // cleanup bounds what is tidied up after a failure, whatever became of ctx.
 func (e *Engine) cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), e.timeouts.Change)

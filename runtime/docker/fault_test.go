@@ -162,7 +162,10 @@ func TestRemoveNetworkLetsGo(t *testing.T) {
 
 // A call that hangs ends by itself, and says which engine gave no answer.
 func TestHangingEngine(t *testing.T) {
-	s := serve(t, "1.41", map[string]http.HandlerFunc{"GET /containers/c1/json": hangs, "POST /containers/c1/stop": hangs, "POST /containers/c1/start": hangs})
+	s := serve(t, "1.41", map[string]http.HandlerFunc{
+		"GET /containers/c1/json": hangs, "POST /containers/c1/stop": hangs, "POST /containers/c1/start": hangs,
+		"GET /containers/c2/json": inspected("c2", "running", nil), "GET /containers/c2/logs": hangs, "GET /containers/c2/stats": hangs,
+	})
 	e := s.open(t, Timeouts{Query: 50 * time.Millisecond, Change: 50 * time.Millisecond, Margin: 50 * time.Millisecond})
 	_, err := e.Inspect(t.Context(), "c1")
 	wantKind(t, err, runtime.KindUnavailable, "inspect c1: no answer from the engine at tcp://127.0.0.1")
@@ -170,6 +173,10 @@ func TestHangingEngine(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	wantKind(t, e.Stop(t.Context(), "c1", "", 0), runtime.KindUnavailable)
+	err = e.Logs(t.Context(), "c2", runtime.LogOptions{Follow: true, Stdout: true}, nil, nil)
+	wantKind(t, err, runtime.KindUnavailable, "no answer from the engine")
+	err = e.Stats(t.Context(), "c2", true, func(runtime.Stats) bool { return true })
+	wantKind(t, err, runtime.KindUnavailable, "no answer from the engine")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := e.Start(ctx, "c1"); !errors.Is(err, context.Canceled) || runtime.IsUnavailable(err) {

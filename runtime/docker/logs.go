@@ -27,8 +27,10 @@ func (e *Engine) Logs(ctx context.Context, id string, opts runtime.LogOptions, s
 		ctx, cancel = context.WithTimeout(ctx, e.timeouts.Transfer)
 		defer cancel()
 	}
+	ctx, opened, cancel := e.opening(ctx)
+	defer cancel()
 	body, err := e.api().ContainerLogs(ctx, id, logsOptions(opts))
-	if err != nil {
+	if err := opened(err); err != nil {
 		return e.fail(op, c.Name, err)
 	}
 	defer body.Close()

@@ -28,8 +28,10 @@ func (e *Engine) Stats(ctx context.Context, id string, stream bool, fn func(runt
 			return e.api().ContainerStats(ctx, id, stream)
 		}
 	}
+	ctx, opened, cancel := e.opening(ctx)
+	defer cancel()
 	r, err := read(ctx, id)
-	if err != nil {
+	if err := opened(err); err != nil {
 		return e.fail(op, id, err)
 	}
 	defer r.Body.Close()
