@@ -71,7 +71,7 @@ type Daemon struct {
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
-	ended  map[string]*loop  // of stacks that are gone, for those who still follow them
+	ended  map[string]*loop // of stacks that are gone, for those who still follow them
 	unread map[string]error // stacks whose files cannot be read, and why
 
 	running sync.WaitGroup // the loops and their steps

@@ -58,7 +58,11 @@ func served(t *testing.T) (*client.Client, *Daemon, *fake.Engine) {
 			t.Error(err)
 		}
 	})
-	return client.New(folder.Socket()), d, engine
+	c := client.New(folder.Socket())
+	if _, err := c.Info(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c, d, engine
 }
 
 // follow waits for an end as a command does, and returns the steps seen.

@@ -753,31 +753,37 @@ func TestRestartsAreRemembered(t *testing.T) {
 // A panic in one stack's turn ends neither the daemon nor its other stacks.
 func TestPanicIsContained(t *testing.T) {
 	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
-		s.settled(s.up(shop(svc("web", 1))))
-		other := shop(svc("app", 1))
+		anew := policy(stack.RestartPolicy{Condition: "any", Delay: time.Second})
+		s.settled(s.up(shop(svc("web", 1, anew))))
+		other := shop(svc("app", 1, anew))
 		other.Name, other.Volumes = "other", nil
 		other.Networks[0].Spec.Name, other.Services[0].Spec.Networks[0].Network = "other_default", "other_default"
 		s.settled(s.up(other))
-		l := s.d.loop("shop")
-		l.mu.Lock()
-		l.holds = nil // the next hold of this stack is a nil map's
-		obs := l.obs
-		l.obs = nil
-		l.mu.Unlock()
-		l.wakeUp()
+		heal := s.engine.Inject(fake.Fault{Match: func(c fake.Call) bool {
+			if c.Op == "list" && c.Object == "" || c.Op == "start" && c.Object == "shop-web-1" {
+				panic("a mistake")
+			}
+			return false
+		}})
+		calls := s.now()
+		s.must(s.engine.Kill(s.hand(), "shop-web-1", "KILL")) // the step that follows panics
+		pass(3 * time.Second)
+		s.d.loop("shop").obs.MarkAll() // and so does the next look
+		s.d.loop("shop").wakeUp()
 		pass(time.Second)
-		if !strings.Contains(s.log.String(), "panic") {
-			t.Fatal("no panic was caused")
+		if n := strings.Count(s.log.String(), `"panic":"a mistake"`); n < 2 {
+			t.Fatalf("%d panics were caused, want one in a step and one in a turn", n)
 		}
-		s.must(s.engine.Remove(s.hand(), "other-app-1", false, true))
-		pass(time.Second)
+		s.must(s.engine.Kill(s.hand(), "other-app-1", "KILL"))
+		pass(2 * time.Second)
 		if c := s.get("other-app-1"); c.State != runtime.Running {
 			t.Errorf("the other stack is not kept: %s", c.State)
 		}
-		l.mu.Lock()
-		l.obs = obs
-		l.mu.Unlock()
+		heal()
 		pass(2 * time.Minute)
+		if s.count(calls, "start", "shop-web-1") != 1 {
+			t.Errorf("web-1 was not started once after the mistake:\n%s", strings.Join(s.calls()[calls:], "\n"))
+		}
 		s.oracle()
 	})
 }

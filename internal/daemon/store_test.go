@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -119,28 +120,22 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 }
 
 // Fault 27: a write that fails leaves the file as it was and no temporary one.
+// A process of its own, in which no file may grow beyond 64 bytes, fails half
+// way through the temporary file, as on a full disk.
 func TestFailedWriteLeavesTheOldState(t *testing.T) {
+	if dir := os.Getenv("BERTH_TEST_SMALL_FILES"); dir != "" {
+		saveWithSmallFiles(t, dir)
+		return
+	}
 	s := newStore(t.TempDir())
 	if err := s.save("shop", recordOf(2)); err != nil {
 		t.Fatal(err)
 	}
-	var old syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
-		t.Fatal(err)
-	}
-	// No file may grow beyond 64 bytes: the write of the temporary file fails
-	// half way, as on a full disk. Go ignores the signal that comes with it.
-	small := old
-	small.Cur = 64
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
-		t.Fatal(err)
-	}
-	err := s.save("shop", recordOf(3))
-	if restore := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); restore != nil {
-		t.Fatal(restore)
-	}
-	if err == nil || !strings.Contains(err.Error(), "nothing was changed") {
-		t.Fatalf("a write beyond the limit: %v", err)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFailedWriteLeavesTheOldState$", "-test.v")
+	cmd.Env = append(os.Environ(), "BERTH_TEST_SMALL_FILES="+s.dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("nothing was changed")) {
+		t.Fatalf("a write beyond the limit: %v\n%s", err, out)
 	}
 	if r, note, err := s.load("shop"); err != nil || note != "" || replicasOf(r) != 2 {
 		t.Errorf("after a failed write: %+v %q %v", r, note, err)
@@ -149,6 +144,22 @@ func TestFailedWriteLeavesTheOldState(t *testing.T) {
 	if err != nil || len(entries) != 1 {
 		t.Errorf("files left: %v %v", entries, err)
 	}
+}
+
+func saveWithSmallFiles(t *testing.T, dir string) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur = 64
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	err := newStore(dir).save("shop", recordOf(3))
+	if err == nil {
+		t.Fatal("a file grew beyond the limit")
+	}
+	t.Log(err)
 }
 
 func TestSaveKeepsThePreviousFile(t *testing.T) {
