@@ -185,30 +185,6 @@ services:
 	w.nothingLeft()
 }
 
-// An engine that was killed leaves containers behind; they are taken up again.
-func TestEngineKilled(t *testing.T) {
-	engine := newEngine(t)
-	w := newWorld(t, engine.host)
-	w.compose(`
-services:
-  web:
-    image: IMAGE
-    command: [sleep]
-    network_mode: none
-    deploy: {replicas: 2}
-    restart: unless-stopped
-`)
-	w.must("up", "-d", "--wait")
-	if err := engine.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-engine.done
-	engine.start()
-	w.eventually(60*time.Second, func() error { return w.running(map[string]int{"web": 2}) })
-	w.must("down")
-	w.nothingLeft()
-}
-
 // proxy stands between berth and the engine, and can cut or mute the stream of
 // events.
 type proxy struct {

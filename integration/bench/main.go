@@ -68,7 +68,7 @@ func run(ctx context.Context, opts options, out io.Writer) (err error) {
 	if b.dir, err = os.MkdirTemp("", "berth-bench-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.cleanUp()) }()
+	defer func() { err = errors.Join(err, b.cleanUp()) }() //nolint:contextcheck // cleans up after an interrupt too
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}

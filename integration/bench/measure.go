@@ -96,7 +96,7 @@ func (b *bench) up(ctx context.Context) error {
 func millis(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 
 // scale measures growing a service that runs.
-func (b *bench) scale(ctx context.Context) error {
+func (b *bench) scale(ctx context.Context) error { //nolint:gocognit // one measurement, read from top to bottom
 	const first = 10
 	dir, err := b.stack("bench-scale", fmt.Sprintf(large, first))
 	if err != nil {
@@ -249,7 +249,7 @@ func (b *bench) stopDaemon(ctx context.Context) error {
 	}
 	pid, err := b.daemonPID(ctx)
 	if err != nil {
-		return nil // none runs
+		return nil //nolint:nilerr // none runs
 	}
 	return syscall.Kill(pid, syscall.SIGTERM)
 }

@@ -10,6 +10,11 @@ import (
 
 // Writer is what the executor needs of an engine: the calls that change it.
 type Writer interface {
+	containerWriter
+	objectWriter
+}
+
+type containerWriter interface {
 	Create(ctx context.Context, name string, labels map[string]string, spec *runtime.Spec, contents map[string][]byte) (string, error)
 	Start(ctx context.Context, id string) error
 	Stop(ctx context.Context, id, signal string, grace time.Duration) error
@@ -21,6 +26,9 @@ type Writer interface {
 	Rename(ctx context.Context, id, name string) error
 	Remove(ctx context.Context, id string, volumes, force bool) error
 	Inspect(ctx context.Context, id string) (runtime.Container, error)
+}
+
+type objectWriter interface {
 	Pull(ctx context.Context, ref string, opts runtime.PullOptions) error
 	Build(ctx context.Context, build *runtime.Build, progress func(runtime.Progress)) (string, error)
 	EnsureNetwork(ctx context.Context, spec *runtime.NetworkSpec) (string, error)
