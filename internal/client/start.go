@@ -94,7 +94,7 @@ func (s *Starter) start(ctx context.Context) (*Client, error) {
 		return nil, fmt.Errorf("start the daemon: %w", err)
 	}
 	defer func() { _ = stderr.Close() }()
-	cmd := exec.Command(s.Program, "serve", "--log-format", "json") // #nosec G204 -- this program itself; it outlives ctx
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.Program, "serve", "--log-format", "json") // #nosec G204 -- this program itself; it outlives ctx
 	cmd.Env = append(s.Environ, BackgroundEnv+"=1")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = stderr, stderr

@@ -41,7 +41,7 @@ func TestForWithoutAHome(t *testing.T) {
 }
 
 func TestCreateRefusesWhatAnotherUserCouldHavePrepared(t *testing.T) {
-	make := func(t *testing.T, prepare func(runtime string)) error {
+	create := func(t *testing.T, prepare func(runtime string)) error {
 		t.Helper()
 		base := t.TempDir()
 		d := Dirs{State: filepath.Join(base, "state"), Runtime: filepath.Join(base, "run", "key")}
@@ -51,7 +51,7 @@ func TestCreateRefusesWhatAnotherUserCouldHavePrepared(t *testing.T) {
 		prepare(d.Runtime)
 		return d.Create()
 	}
-	if err := make(t, func(string) {}); err != nil {
+	if err := create(t, func(string) {}); err != nil {
 		t.Errorf("a fresh folder is refused: %v", err)
 	}
 	for name, prepare := range map[string]func(string){
@@ -59,7 +59,7 @@ func TestCreateRefusesWhatAnotherUserCouldHavePrepared(t *testing.T) {
 		"written to by": func(p string) { must(t, os.Mkdir(p, 0o700)); must(t, os.Chmod(p, 0o777)) }, // #nosec G302 -- that is what is refused
 		"not a":         func(p string) { must(t, os.WriteFile(p, nil, 0o600)) },
 	} {
-		if err := make(t, prepare); err == nil || !strings.Contains(err.Error(), name) {
+		if err := create(t, prepare); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: err = %v", name, err)
 		}
 	}

@@ -429,7 +429,7 @@ func (o *Observer) Done(s Step, res Result, err error) {
 // sent is not sent again, and a one-off remembers that it was created. It
 // reports whether anything changed, so that it is stored.
 func (d *Desired) Done(s Step, res Result) bool {
-	switch s.Op {
+	switch s.Op { //nolint:exhaustive // the other steps leave no trace
 	case OpKill:
 		n := len(d.Requests)
 		d.Requests = slices.DeleteFunc(d.Requests, func(r Request) bool {
