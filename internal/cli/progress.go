@@ -69,8 +69,8 @@ func (a *app) progressMode() string {
 		return a.global.progress
 	}
 	term, _ := a.env.lookup("TERM")
-	if isTerminal(a.env.Err) && a.global.ansi != "never" && term != "dumb" {
-		return "tty"
+	if width, _ := terminalSize(a.env.Err); width > 0 && a.global.ansi != "never" && term != "dumb" {
+		return "tty" // a terminal without a size cannot be drawn on
 	}
 	return "plain"
 }

@@ -127,6 +127,7 @@ func (a *app) runOneOff(ctx context.Context, service string, command []string, o
 	if err := a.upDependencies(ctx, d, req, svc, o.noDeps); err != nil {
 		return err
 	}
+	req.Services = nil // the service itself is not to come up
 	created, err := d.CreateOneOff(ctx, loaded.Stack.Name, &api.OneOffRequest{Up: *req, OneOff: one})
 	if err != nil {
 		return err

@@ -46,6 +46,9 @@ func TestRunGivesTheCommandsExitCodeAndCleansUp(t *testing.T) {
 	if got := b.daemon.ups[0].Services; !reflect.DeepEqual(got, []string{"db"}) {
 		t.Errorf("brought up %v first, want db", got)
 	}
+	if got := b.daemon.ones[0].Up.Services; len(got) != 0 {
+		t.Errorf("asked for %v to come up with the command", got)
+	}
 	one := b.daemon.ones[0].OneOff
 	if !reflect.DeepEqual(one.Spec.Command, []string{"migrate", "--all"}) || one.Spec.Restart.Active() || one.Spec.Ports != nil || one.AutoRemove {
 		t.Errorf("made %+v", one)
