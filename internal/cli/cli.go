@@ -5,7 +5,8 @@
 // Commands that change a stack edit its desired state through the daemon.
 // Commands that read, or move bytes in and out of containers (ps, logs, exec,
 // cp, …), ask the engine themselves, so that they show real state even while no
-// daemon runs. No command changes a container through the engine.
+// daemon runs. No command changes a container through the engine; attach passes
+// the user's signals on to the process, as it does their keys.
 package cli
 
 import (
