@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(2)
+		var mu sync.Mutex // protects order
 		var order []string
 		pass := func(name string, urgent bool) {
 			go func() {
@@ -24,7 +26,9 @@ func TestGate(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				order = append(order, name) // one at a time: the sleeps differ
+				mu.Lock()
+				order = append(order, name)
+				mu.Unlock()
 				time.Sleep(time.Second)
 				g.leave()
 			}()
@@ -36,10 +40,13 @@ func TestGate(t *testing.T) {
 		pass("c", false)
 		pass("d", false)
 		pass("urgent", true)
+		mu.Lock()
 		if len(order) != 2 {
 			t.Errorf("%v are inside, want 2", order)
 		}
+		mu.Unlock()
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if got := fmt.Sprint(order); got != "[a b urgent c d]" {
 			t.Errorf("order %s", got)
 		}

@@ -29,7 +29,7 @@ func acquire(path string) (unlock func() error, err error) {
 // listenPrivate listens on a socket that only its owner may open. The folder
 // is private too, so there is no moment at which others could connect.
 func listenPrivate(path string) (net.Listener, error) {
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}

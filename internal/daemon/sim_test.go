@@ -88,7 +88,7 @@ func (s *sim) boot() {
 	s.ctx, s.kill = context.WithCancel(s.t.Context())
 	go func(ctx context.Context, gone chan struct{}) {
 		defer close(gone)
-		l := newPipeListener()
+		l := newDeafListener()
 		if err := d.Run(ctx, l); err != nil && ctx.Err() == nil {
 			s.t.Errorf("the daemon ended: %v", err)
 		}
@@ -382,44 +382,25 @@ func shop(services ...stack.Service) *stack.Stack {
 	return st
 }
 
-// pipeListener is a listener without a network.
-type pipeListener struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
+// deafListener is a listener that nobody reaches: simulations call the daemon itself.
+type deafListener struct {
+	once sync.Once
+	done chan struct{}
 }
 
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+func newDeafListener() *deafListener { return &deafListener{done: make(chan struct{})} }
+
+func (l *deafListener) Accept() (net.Conn, error) {
+	<-l.done
+	return nil, net.ErrClosed
 }
 
-func (p *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipeListener) Close() error {
-	p.once.Do(func() { close(p.done) })
+func (l *deafListener) Close() error {
+	l.once.Do(func() { close(l.done) })
 	return nil
 }
 
-func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
-
-func (p *pipeListener) dial(ctx context.Context) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case p.conns <- server:
-		return client, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+func (l *deafListener) Addr() net.Addr { return &net.UnixAddr{Name: "deaf", Net: "unix"} }
 
 // syncBuffer is a log that several goroutines write.
 type syncBuffer struct {
