@@ -413,6 +413,9 @@ func (l *loop) takeOver() {
 		}
 		l.record.Memory.End(f.step, f.err, time.Now())
 		if f.err == nil {
+			if f.step.Op == reconcile.OpCreate {
+				l.record.Memory.Create(f.res)
+			}
 			l.doneLocked(f.step, f.res)
 		}
 	}

@@ -43,11 +43,25 @@ func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 	}
 	for slot := 1; slot <= v.d.Replicas(svc); slot++ {
 		cur, _ := v.split(svc, v.replicas[dep.Service][slot])
-		if kind, why := reached(dep, cur); why != "" {
+		kind, why := reached(dep, cur)
+		if kind == HoldFailing && dep.Condition == stack.Completed && v.triesAgain(svc, slot, cur) {
+			kind, why = HoldWaiting, fmt.Sprintf("waits for %s to complete: %s, its restart_policy tries again", cur.Name, exitReason(cur))
+		}
+		if why != "" {
 			return kind, why
 		}
 	}
 	return "", ""
+}
+
+// triesAgain reports whether a job that has failed is restarted by its policy.
+func (v *view) triesAgain(svc *stack.Service, slot int, c *member) bool {
+	p := svc.Restart
+	if c == nil || p == nil || p.Condition == "none" {
+		return false
+	}
+	count, _ := v.attempts(ReplicaKey(svc.Name, slot), c.id.Revision, p.Window)
+	return p.MaxAttempts == 0 || count < p.MaxAttempts
 }
 
 // reached says why one container has not reached the condition of a dependency.

@@ -21,6 +21,8 @@ type Memory struct {
 	// Updated are the limits that were last set on a container, by its ID: an
 	// engine that does not report them back is not asked in a loop.
 	Updated map[string]Updated `json:"-"`
+	// Made are the containers whose creation was seen through, until they are removed.
+	Made map[string]bool `json:"-"`
 	// EngineDown and EngineUp bound the last time the engine was away: a
 	// container that ended in between did not fail by itself.
 	EngineDown time.Time `json:"engineDown,omitzero"`
@@ -86,7 +88,20 @@ func (m *Memory) End(s Step, err error, now time.Time) {
 		m.Updated[s.Container] = Updated{Limits: s.Limits, Restart: s.Restart, At: now}
 	case s.Op == OpRemove:
 		delete(m.Updated, s.Container)
+		delete(m.Made, s.Container)
 	}
+}
+
+// Create records that a container was made with all that belongs to it. A
+// container that was only found to be there is not.
+func (m *Memory) Create(res Result) {
+	if res.Container == "" || res.Adopted {
+		return
+	}
+	if m.Made == nil {
+		m.Made = map[string]bool{}
+	}
+	m.Made[res.Container] = true
 }
 
 func (m *Memory) fail(s Step, err error, now time.Time) {

@@ -56,7 +56,7 @@ type world struct {
 }
 
 func newWorld(d *Desired, o *Observed, m *Memory) *world {
-	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated)}}
+	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
 	w.d.Requests, w.d.OneOffs = slices.Clone(d.Requests), slices.Clone(d.OneOffs)
 	w.o.Containers = slices.Clone(o.Containers)
 	w.o.Networks, w.o.Volumes, w.o.Images = copyMap(o.Networks), copyMap(o.Volumes), copyMap(o.Images)
@@ -104,7 +104,9 @@ func (w *world) create(s Step, now time.Time) error {
 		ImageID: w.o.Images[s.Spec.Image].ID, Limits: s.Spec.Limits, Restart: s.Spec.Restart, NetworkMode: s.Spec.NetworkMode,
 	})
 	slices.SortFunc(w.o.Containers, func(a, b runtime.Container) int { return strings.Compare(a.Name, b.Name) })
-	w.d.Done(s, Result{Container: fmt.Sprint("predicted-", w.made)})
+	res := Result{Container: fmt.Sprint("predicted-", w.made)}
+	w.m.Create(res)
+	w.d.Done(s, res)
 	return nil
 }
 

@@ -347,6 +347,12 @@ func (v *view) replicaStep(op Op, svc *stack.Service, slot int, c *member, cause
 
 // start starts a container once its dependencies allow it.
 func (v *view) start(svc *stack.Service, slot int, c *member, cause string) bool {
+	if v.unfinished(svc, c) {
+		key := ReplicaKey(svc.Name, slot)
+		v.takeAway(key, c, 0, "its creation was interrupted, so files or networks may be missing", true)
+		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: c.Name, Reason: "is made anew"})
+		return true
+	}
 	if !v.dependenciesMet(svc, slot, c.Name) {
 		return true
 	}
@@ -357,6 +363,14 @@ func (v *view) start(svc *stack.Service, slot int, c *member, cause string) bool
 		v.moves(svc.Name, v.plan.Holds[len(v.plan.Holds)-1])
 	}
 	return true
+}
+
+// unfinished reports whether a container that never ran may lack what is added
+// after its creation: its files, and all networks but the first. Who created it
+// and saw that through remembers it; after a crash in between nobody does.
+func (v *view) unfinished(svc *stack.Service, c *member) bool {
+	return c.State == runtime.Created && c.Started.IsZero() && !v.m.Made[c.ID] &&
+		(len(svc.Spec.Files) > 0 || len(svc.Spec.Networks) > 1)
 }
 
 // request carries out a one-time operation on a container.
