@@ -287,6 +287,7 @@ func TestShopSurvivesDaemonKills(t *testing.T) {
 			t.Fatalf("left behind after a kill at %s %d: %v %v", moment.action, moment.n, left, err)
 		}
 	}
+	w.must(args("up", "-d")...)
 	w.must(args("down", "-v")...)
 	w.nothingLeft()
 	w.eventually(5*time.Second, func() error { return portFree(base) })
