@@ -122,7 +122,7 @@ func (d *Daemon) awaitEngine(ctx context.Context) {
 	}
 }
 
-// distrust has every loop look at everything again.
+// distrust has every loop look at everything again, each container included.
 func (d *Daemon) distrust() {
 	for _, l := range d.all() {
 		l.obs.Distrust()
@@ -153,11 +153,15 @@ func (d *Daemon) dispatch(ev runtime.Event) {
 	}
 }
 
-// resync has everything looked at again from time to time, so that a lost
-// event costs one period at most. After the process was held up (a suspended
-// laptop, a stopped process) it does so at once, before any timer counts.
+// inspectEvery is how many resyncs go by until one asks about each container by
+// itself. A list tells what ends, goes or comes; limits and the like, which only
+// an inspection tells, seldom change, and a hundred inspections cost a second.
+const inspectEvery = 10
+
+// resync has everything listed again from time to time, so that a lost event
+// costs one period at most.
 func (d *Daemon) resync(ctx context.Context) {
-	for {
+	for n := 1; ; n++ {
 		period := d.cfg.Resync + rand.N(d.cfg.Resync/5+1) // #nosec G404 -- jitter
 		select {
 		case <-ctx.Done():
@@ -166,7 +170,19 @@ func (d *Daemon) resync(ctx context.Context) {
 		}
 		if d.health.away() == nil {
 			d.findLost(ctx)
-			d.distrust()
+			if n%inspectEvery == 0 {
+				d.distrust()
+			} else {
+				d.relist()
+			}
 		}
+	}
+}
+
+// relist has every loop list what there is, and inspect what has changed.
+func (d *Daemon) relist() {
+	for _, l := range d.all() {
+		l.obs.MarkAll()
+		l.wakeUp()
 	}
 }
