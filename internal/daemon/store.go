@@ -178,7 +178,8 @@ func (s *store) remove(name string) error {
 	return errors.Join(errs...)
 }
 
-// owner returns this installation's id, and makes one at the first call.
+// owner returns this installation's id, and makes one at the first call. When
+// only its file was lost, the stored stacks still tell it.
 func (s *store) owner() (string, error) {
 	path := filepath.Join(s.dir, "owner")
 	data, err := os.ReadFile(path) // #nosec G304 -- below the state folder
@@ -188,15 +189,33 @@ func (s *store) owner() (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read owner: %w", err)
 	}
-	var raw [8]byte
-	if _, err := rand.Read(raw[:]); err != nil {
-		return "", fmt.Errorf("make an owner id: %w", err)
+	id := s.storedOwner()
+	if id == "" {
+		var raw [8]byte
+		if _, err := rand.Read(raw[:]); err != nil {
+			return "", fmt.Errorf("make an owner id: %w", err)
+		}
+		id = hex.EncodeToString(raw[:])
 	}
-	id := hex.EncodeToString(raw[:])
 	if err := s.write(path, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("store owner: %w", err)
 	}
 	return id, nil
+}
+
+// storedOwner is the owner that the stored stacks were declared by; empty when
+// there is none.
+func (s *store) storedOwner() string {
+	names, err := s.names()
+	if err != nil {
+		return "" // reading the stacks says so in its turn
+	}
+	for _, name := range names {
+		if r, _, err := s.load(name); err == nil && r.Desired.Owner != "" {
+			return r.Desired.Owner
+		}
+	}
+	return ""
 }
 
 // replaceFile writes a file beside its place, flushes it to the disk, keeps the

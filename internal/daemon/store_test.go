@@ -232,6 +232,17 @@ func TestOwnerIsMadeOnce(t *testing.T) {
 	}
 }
 
+// When only the owner's file is lost, the stored stacks tell the owner.
+func TestOwnerIsRecovered(t *testing.T) {
+	s := newStore(t.TempDir())
+	if err := s.save("shop", recordOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := s.owner(); err != nil || id != "me" {
+		t.Errorf("the owner is %q, %v", id, err)
+	}
+}
+
 // Secrets are files of their owner alone, in the runtime folder, and go with
 // what names them.
 func TestContents(t *testing.T) {
