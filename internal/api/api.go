@@ -53,6 +53,9 @@ type UpRequest struct {
 // DownRequest is the body of POST /v1/stacks/{stack}/down.
 type DownRequest struct {
 	reconcile.Down
+	// Stack is the file's, when there is one at hand: a stack the daemon has
+	// forgotten, because it went down before, is taken away by it.
+	Stack *stack.Stack `json:"stack,omitempty"`
 }
 
 // ActionRequest is the body of POST /v1/stacks/{stack}/actions: start, stop,

@@ -73,9 +73,13 @@ func (a *app) down(ctx context.Context, services []string, o *downOptions) error
 	if err != nil {
 		return err
 	}
-	acc, err := d.Down(ctx, t.Name, api.DownRequest{Down: reconcile.Down{
+	req := api.DownRequest{Down: reconcile.Down{
 		Volumes: o.volumes, RemoveOrphans: o.removeOrphans, Grace: o.timeout, Services: services,
-	}})
+	}}
+	if t.Loaded != nil {
+		req.Stack = t.Loaded.Stack
+	}
+	acc, err := d.Down(ctx, t.Name, req)
 	switch {
 	case runtime.IsNotFound(err):
 		a.note(fmt.Sprintf("no resource found to remove for stack %q", t.Name))

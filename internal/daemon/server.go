@@ -94,7 +94,7 @@ func (d *Daemon) routes() http.Handler {
 		return d.plan(r.Context(), req)
 	}))
 	mux.HandleFunc("POST "+stack+"/down", answer(func(r *http.Request, req *api.DownRequest) (any, error) {
-		return d.down(r.Context(), r.PathValue("stack"), req.Down)
+		return d.takeDown(r.Context(), r.PathValue("stack"), req)
 	}))
 	mux.HandleFunc("POST "+stack+"/actions", answer(func(r *http.Request, req *api.ActionRequest) (any, error) {
 		return d.act(r.Context(), r.PathValue("stack"), req)
