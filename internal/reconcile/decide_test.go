@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +257,17 @@ func TestDecide(t *testing.T) {
 				f.m.Failures = map[Key]Failure{"web/1": {Op: OpStart, Kind: runtime.KindInvalid, Err: "start shop-web-1: no such command", Count: 1, At: t0, Revision: "rev-web-1"}}
 			},
 			want: `hold web/1 shop-web-1 (start shop-web-1: no such command)`,
+		},
+		{
+			name: "a container the engine cannot start is made anew in the end",
+			f:    shop(svc("web", 1)).has("web", 1, runtime.Created),
+			edit: func(f *fixture) {
+				s := Step{Op: OpStart, Key: "web/1", Container: "id-shop-web-1", Revision: "rev-web-1"}
+				for range brokenStarts {
+					f.m.End(s, errors.New("task already exists"), t0)
+				}
+			},
+			want: `create web/1 shop-web-1-rev-web- (the engine cannot start it: task already exists)`,
 		},
 		{
 			name: "a step in flight is waited for",

@@ -43,6 +43,8 @@ type Failure struct {
 	Count    int
 	At       time.Time // of the last one
 	Revision string    // that failed: a new one is tried at once
+	// Container is the ID of the one it was about: another one starts a new count.
+	Container string
 }
 
 // Updated is the memory of an in-place change.
@@ -109,11 +111,11 @@ func (m *Memory) fail(s Step, err error, now time.Time) {
 		m.Failures = map[Key]Failure{}
 	}
 	count := 1
-	if f, ok := m.Failures[s.Key]; ok && f.Op == s.Op && f.Revision == s.Revision {
+	if f, ok := m.Failures[s.Key]; ok && f.Op == s.Op && f.Revision == s.Revision && f.Container == s.Container {
 		count = f.Count + 1
 	}
 	m.Failures[s.Key] = Failure{
-		Op: s.Op, Kind: runtime.KindOf(err), Err: err.Error(), Count: count, At: now, Revision: s.Revision,
+		Op: s.Op, Kind: runtime.KindOf(err), Err: err.Error(), Count: count, At: now, Revision: s.Revision, Container: s.Container,
 	}
 }
 

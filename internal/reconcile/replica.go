@@ -78,6 +78,9 @@ func (v *view) drift(svc *stack.Service, c *member) string {
 	if c.State == runtime.Dead || c.State == runtime.Removing {
 		return "the container is " + string(c.State)
 	}
+	if why := v.brokenStart(c); why != "" {
+		return why
+	}
 	if v.d.Services[svc.Name].KeepRevision {
 		return ""
 	}
@@ -98,6 +101,20 @@ func (v *view) pinned(svc *stack.Service) string {
 		return ""
 	}
 	return pin
+}
+
+// brokenStarts is how often the engine may fail inside while it starts a
+// container before that one is given up and made anew.
+const brokenStarts = 5
+
+// brokenStart says that the engine cannot start a container although nothing is
+// wrong with the request: an engine that went down at the wrong moment leaves such ones.
+func (v *view) brokenStart(c *member) string {
+	f, ok := v.m.Failures[ReplicaKey(c.id.Service, c.id.Slot)]
+	if !ok || f.Container != c.ID || f.Op != OpStart || f.Kind != runtime.KindUnavailable || f.Count < brokenStarts || c.State.Alive() {
+		return ""
+	}
+	return "the engine cannot start it: " + f.Err
 }
 
 func (v *view) revisionCause(svc *stack.Service, from string) string {
