@@ -388,15 +388,15 @@ func (l *loop) ended(ctx context.Context, s reconcile.Step, res reconcile.Result
 	if err == nil {
 		l.d.health.answered(time.Now())
 	}
-	l.mu.Lock()
-	l.finished = append(l.finished, finished{step: s, res: res, err: err, dropped: dropped})
-	l.mu.Unlock()
 	l.log.Info().Str("op", string(s.Op)).Str("replica", string(s.Key)).Str("cause", s.Cause).Dur("dur", took).Err(err).Msg("step")
+	phase := "done"
 	if err != nil {
-		l.tell(s, "failed", took, err)
-		return
+		phase = "failed"
 	}
-	l.tell(s, "done", took, nil)
+	l.tell(s, phase, took, err) // before it counts, so that nobody hears of the end first
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finished = append(l.finished, finished{step: s, res: res, err: err, dropped: dropped})
 }
 
 // takeOver settles the steps that have ended, before the engine is looked at.

@@ -59,9 +59,15 @@ func simulate(t *testing.T, opts fake.Options, f func(t *testing.T, s *sim)) {
 		defer s.end()
 		f(t, s)
 		if t.Failed() {
-			t.Logf("calls:\n%s\nlog:\n%s", strings.Join(s.calls(), "\n"), s.log.String())
+			t.Logf("calls:\n%s\nlog:\n%s", lastLines(strings.Join(s.calls(), "\n")), lastLines(s.log.String()))
 		}
 	})
+}
+
+// lastLines cuts what a failed test shows to what a person reads.
+func lastLines(text string) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-200):], "\n")
 }
 
 // boot starts a daemon on the folders.

@@ -43,8 +43,10 @@ type Failure struct {
 	Count    int
 	At       time.Time // of the last one
 	Revision string    // that failed: a new one is tried at once
-	// Container is the ID of the one it was about: another one starts a new count.
+	// Container is the ID of the one it was about, and Here how often in a row it
+	// has failed for that one; Count goes on over all of a replica's containers.
 	Container string
+	Here      int
 }
 
 // Updated is the memory of an in-place change.
@@ -110,12 +112,16 @@ func (m *Memory) fail(s Step, err error, now time.Time) {
 	if m.Failures == nil {
 		m.Failures = map[Key]Failure{}
 	}
-	count := 1
-	if f, ok := m.Failures[s.Key]; ok && f.Op == s.Op && f.Revision == s.Revision && f.Container == s.Container {
+	count, here := 1, 1
+	if f, ok := m.Failures[s.Key]; ok && f.Op == s.Op && f.Revision == s.Revision {
 		count = f.Count + 1
+		if f.Container == s.Container {
+			here = f.Here + 1
+		}
 	}
 	m.Failures[s.Key] = Failure{
-		Op: s.Op, Kind: runtime.KindOf(err), Err: err.Error(), Count: count, At: now, Revision: s.Revision, Container: s.Container,
+		Op: s.Op, Kind: runtime.KindOf(err), Err: err.Error(), Count: count, At: now, Revision: s.Revision,
+		Container: s.Container, Here: here,
 	}
 }
 
@@ -147,6 +153,10 @@ func (f *Failure) retryAt() (at time.Time, never bool) {
 	return f.At.Add(min(wait, last)), false
 }
 
+// passing is how many failures in a row of an engine that did not answer are
+// taken for a passing trouble: whoever waits for the stack goes on waiting.
+const passing = 2
+
 // holdback returns the hold that a remembered failure puts before step s, or
 // nil when it may be tried now. A clock that was set back does not prolong it.
 func (m *Memory) holdback(s Step, now time.Time) *Hold {
@@ -161,6 +171,9 @@ func (m *Memory) holdback(s Step, now time.Time) *Hold {
 	}
 	if !now.Before(at) || now.Before(f.At.Add(-time.Second)) {
 		return nil
+	}
+	if f.Kind == runtime.KindUnavailable && f.Count <= passing && f.Op != OpPull && f.Op != OpBuild {
+		h.Kind = HoldWaiting
 	}
 	h.Until = at
 	h.Reason = fmt.Sprintf("%s; try %d follows at %s", f.Err, f.Count+1, at.Format(time.TimeOnly))

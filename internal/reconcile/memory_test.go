@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,5 +72,18 @@ func TestRestartsAreRemembered(t *testing.T) {
 	got := m.Restarts["web/1"]
 	if len(got) != maxRestarts || !got[maxRestarts-1].At.Equal(t0.Add((maxRestarts+19)*time.Second)) {
 		t.Errorf("%d restarts, last %v", len(got), got[len(got)-1])
+	}
+}
+
+func TestAPassingTroubleIsWaitedFor(t *testing.T) {
+	var m Memory
+	s := Step{Op: OpStart, Key: "web/1"}
+	var kinds []HoldKind
+	for range 3 {
+		m.End(s, &runtime.Error{Kind: runtime.KindUnavailable, Op: "start", Err: errors.New("internal error")}, t0)
+		kinds = append(kinds, m.holdback(s, t0).Kind)
+	}
+	if want := []HoldKind{HoldWaiting, HoldWaiting, HoldFailing}; !slices.Equal(kinds, want) {
+		t.Errorf("holds = %v, want %v", kinds, want)
 	}
 }

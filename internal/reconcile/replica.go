@@ -108,10 +108,14 @@ func (v *view) pinned(svc *stack.Service) string {
 const brokenStarts = 5
 
 // brokenStart says that the engine cannot start a container although nothing is
-// wrong with the request: an engine that went down at the wrong moment leaves such ones.
+// wrong with the request: an engine that went down at the wrong moment leaves
+// such ones. It is given up once: its successor is tried for as long as it takes.
 func (v *view) brokenStart(c *member) string {
 	f, ok := v.m.Failures[ReplicaKey(c.id.Service, c.id.Slot)]
-	if !ok || f.Container != c.ID || f.Op != OpStart || f.Kind != runtime.KindUnavailable || f.Count < brokenStarts || c.State.Alive() {
+	if !ok || f.Container != c.ID || f.Op != OpStart || f.Kind != runtime.KindUnavailable || f.Here < brokenStarts || c.State.Alive() {
+		return ""
+	}
+	if len(v.replicas[c.id.Service][c.id.Slot]) > 1 {
 		return ""
 	}
 	return "the engine cannot start it: " + f.Err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -29,6 +30,9 @@ func TestRichFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	out = bytes.ReplaceAll(out, []byte(dir), []byte("/project"))
+	// A revision covers the absolute paths of bind mounts, so it differs from one
+	// checkout to the next; what it depends on is tested elsewhere.
+	out = regexp.MustCompile(`"revision": "[0-9a-f]{16}"`).ReplaceAll(out, []byte(`"revision": "…"`))
 	golden(t, "testdata/rich.golden.json", append(out, '\n'))
 }
 
