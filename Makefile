@@ -56,7 +56,7 @@ test-images: build
 
 .PHONY: demo
 demo: build example-programs ## Bring the quickstart up and show it
-	@PORT=$(PORT) scripts/demo.sh
+	@PORT=$(PORT) compose-examples/quickstart/demo.sh
 
 .PHONY: race-notice
 race-notice:
@@ -92,11 +92,11 @@ lint: .bin/golangci-lint-$(GOLANGCI_LINT) ## Lint with the pinned golangci-lint
 
 .PHONY: vuln
 vuln: .bin/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities (needs vuln.go.dev)
-	@scripts/vuln.sh $<
+	@.ci/vuln.sh $<
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
-	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+	@FUZZTIME=$(FUZZTIME) .ci/fuzz.sh
 
 .PHONY: bench
 bench: build ## Measure Berth against the raw engine in one run (BENCHFLAGS)

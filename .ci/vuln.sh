@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs govulncheck ($1) and fails for every vulnerability this code reaches that
-# scripts/vuln-allow.txt does not name. Its database is asked over the network: where
+# .ci/vuln-allow.txt does not name. Its database is asked over the network: where
 # that cannot be reached nothing is known, and the run fails and says so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,7 +15,7 @@ if [ "$status" != 0 ] && [ "$status" != 3 ]; then
 	exit 1
 fi
 found=$(sed -n 's/^Vulnerability #[0-9]*: \(GO-[0-9-]*\).*/\1/p' "$report" | sort -u)
-allowed=$(sed 's/#.*//; s/[[:space:]]*$//; /^$/d' scripts/vuln-allow.txt | sort -u)
+allowed=$(sed 's/#.*//; s/[[:space:]]*$//; /^$/d' .ci/vuln-allow.txt | sort -u)
 bad=$(comm -23 <(printf '%s' "$found" | sed '/^$/d') <(printf '%s\n' "$allowed"))
 if [ -n "$bad" ]; then
 	cat "$report"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The demo behind `make demo`: the quickstart stack from nothing to a page.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PORT=${PORT:-8080}
 stack=(bin/berth -f compose-examples/quickstart/compose.yaml)
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
