@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -18,6 +19,9 @@ import (
 	"github.com/berth-dev/berth/internal/dirs"
 	"github.com/berth-dev/berth/runtime/docker"
 )
+
+// clientGCPercent lets a command, which lives for a moment, collect seldom.
+const clientGCPercent = 400
 
 // version is set by the linker.
 var version = "dev"
@@ -32,6 +36,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "berth: the current folder cannot be found:", err)
 		return 1
 	}
+	debug.SetGCPercent(clientGCPercent) // the daemon sets its own
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	return cli.Run(ctx, &cli.Env{

@@ -39,8 +39,10 @@ func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), dec
 	if declared != nil {
 		r.declare(declared, time.Now())
 	}
-	if err := l.d.store.save(l.name, &r); err != nil {
-		return 0, err
+	if l.unsaved || !same(l.record.Desired, next) || r.newest() != l.record.newest() {
+		if err := l.d.store.save(l.name, &r); err != nil {
+			return 0, err
+		}
 	}
 	l.record, l.unsaved = r, false
 	l.record.Memory.Forgive()

@@ -42,19 +42,23 @@ type declaration struct {
 
 // declare remembers a declaration, unless it is the same as the last one.
 func (r *record) declare(s *stack.Stack, now time.Time) {
-	number := 1
-	if n := len(r.Revisions); n > 0 {
-		last := r.Revisions[n-1]
-		if sameStack(last.Stack, s) {
-			return
-		}
-		number = last.Number + 1
+	if n := len(r.Revisions); n > 0 && same(r.Revisions[n-1].Stack, s) {
+		return
 	}
-	r.Revisions = append(r.Revisions, declaration{Number: number, At: now, Stack: s})
+	r.Revisions = append(r.Revisions, declaration{Number: r.newest() + 1, At: now, Stack: s})
 	r.Revisions = r.Revisions[max(0, len(r.Revisions)-keptRevisions):]
 }
 
-func sameStack(a, b *stack.Stack) bool {
+// newest is the number of the last declaration; 0: there is none.
+func (r *record) newest() int {
+	if n := len(r.Revisions); n > 0 {
+		return r.Revisions[n-1].Number
+	}
+	return 0
+}
+
+// same reports whether two values are stored as the same.
+func same(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
