@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -40,7 +41,7 @@ func main() {
 	flag.StringVar(&opts.only, "only", "", "run only the measurements whose name contains this")
 	flag.DurationVar(&opts.idle, "idle", 30*time.Second, "how long the idle daemon is watched")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, opts, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
