@@ -21,6 +21,7 @@ const (
 	LabelRevision = "io.berth.revision"
 	LabelNode     = "io.berth.node"
 	LabelOneOff   = "io.berth.oneoff"
+	LabelFiles    = "io.berth.files" // on a volume: it holds a container's configs and secrets, and goes with it
 
 	composePrefix        = "com.docker.compose."
 	LabelComposeProject  = composePrefix + "project"
@@ -146,6 +147,18 @@ func (i Identity) Same(j Identity) bool {
 // <stack>-<service>-<slot>.
 func ContainerName(stack, service string, slot int) string {
 	return stack + "-" + service + "-" + strconv.Itoa(slot)
+}
+
+// FileVolumeLabels returns the labels of a volume that an engine makes to hold a
+// container's files, from that container's own labels.
+func FileVolumeLabels(container map[string]string) map[string]string {
+	m := map[string]string{LabelFiles: "true"}
+	for _, key := range []string{LabelSchema, LabelOwner, LabelStack, LabelComposeProject} {
+		if val, ok := container[key]; ok {
+			m[key] = val
+		}
+	}
+	return m
 }
 
 // ObjectLabels returns the labels of a network or volume of a stack. kind is

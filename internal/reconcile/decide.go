@@ -29,6 +29,7 @@ func Decide(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 		}
 		v.oneOffs()
 		v.orphans(d.RemoveOrphans, nil)
+		v.sweep()
 	}
 	v.forgetRequests()
 	v.plan.Wake = v.wake()

@@ -441,6 +441,38 @@ func TestDecide(t *testing.T) {
 			want: `remove network network/shop_default shop_default (stack goes down)`,
 		},
 		{
+			name: "the files of a container that is gone go after it",
+			f:    shop(svc("web", 1)).has("web", 1, runtime.Running, func(c *runtime.Container) { c.Mounts = []runtime.MountPoint{{Name: "files-used"}} }),
+			edit: func(f *fixture) {
+				ours := runtime.FileVolumeLabels(f.o.Containers[0].Labels)
+				f.o.Volumes = map[string]runtime.Volume{
+					"files-used": {Name: "files-used", Labels: ours}, "files-left": {Name: "files-left", Labels: ours},
+					"data": {Name: "data", Labels: map[string]string{runtime.LabelComposeProject: "shop"}},
+				}
+			},
+			want: `remove volume volume/files-left files-left (its container is gone)`,
+		},
+		{
+			name: "and are left alone while a container is being created",
+			f:    shop(svc("web", 1)),
+			edit: func(f *fixture) {
+				labels := runtime.Identity{Owner: owner, Stack: "shop", Service: "web", Slot: 1}.Labels()
+				f.o.Volumes["files-new"] = runtime.Volume{Name: "files-new", Labels: runtime.FileVolumeLabels(labels)}
+				f.m.Begin(Step{Op: OpCreate, Key: "web/1", Name: "shop-web-1"})
+			},
+			want: `hold web/1 shop-web-1 (create in progress)`,
+		},
+		{
+			name: "down takes them without being asked for volumes",
+			f:    shop(svc("web", 1)),
+			edit: func(f *fixture) {
+				labels := runtime.Identity{Owner: owner, Stack: "shop", Service: "web", Slot: 1}.Labels()
+				f.o.Volumes["files-left"] = runtime.Volume{Name: "files-left", Labels: runtime.FileVolumeLabels(labels)}
+				f.d.Down = &Down{}
+			},
+			want: `remove volume volume/files-left files-left (its container is gone)`,
+		},
+		{
 			name: "a lost stack is only shown",
 			f:    shop(svc("web", 1)).has("web", 1, runtime.Running),
 			edit: func(f *fixture) { f.d = Desired{Owner: owner, Lost: true} },

@@ -19,7 +19,7 @@ func (v *view) down() {
 	if left {
 		return
 	}
-	if v.downNetworks() {
+	if v.sweep() || v.downNetworks() {
 		return
 	}
 	if v.d.Down.Volumes && v.downVolumes() {

@@ -131,6 +131,46 @@ func mergeLabels(user, ours map[string]string) map[string]string {
 	return m
 }
 
+// sweep removes the volumes that held the configs and secrets of containers that
+// are gone, and reports whether any is left. They are the engine's own making for
+// a read-only container, hold nothing of the user's, and must not outlive it.
+func (v *view) sweep() bool {
+	left := false
+	for _, name := range sortedKeys(v.o.Volumes) {
+		vol := v.o.Volumes[name]
+		if vol.Labels[runtime.LabelFiles] == "" || !v.owns(vol.Labels) || v.mounted(name) || v.creating() {
+			continue
+		}
+		s := Step{Op: OpVolRemove, Key: Key("volume/" + name), Name: name, Cause: "its container is gone"}
+		if v.d.Down == nil && v.m.holdback(s, v.now) != nil {
+			continue // it is tried again; nothing waits for it
+		}
+		left = true
+		if !v.busy(s.Key, "", 0) {
+			v.step(s)
+		}
+	}
+	return left
+}
+
+// mounted reports whether a container of the stack has a volume.
+func (v *view) mounted(volume string) bool {
+	return slices.ContainsFunc(v.o.Containers, func(c runtime.Container) bool {
+		return slices.ContainsFunc(c.Mounts, func(m runtime.MountPoint) bool { return m.Name == volume })
+	})
+}
+
+// creating reports whether a creation is in flight, whose volumes are not
+// known yet.
+func (v *view) creating() bool {
+	for _, s := range v.m.InFlight {
+		if s.Op == OpCreate {
+			return true
+		}
+	}
+	return false
+}
+
 // blocked says what a new container of a service still lacks: its image, a
 // network or a volume. It plans the image where that is missing.
 func (v *view) blocked(svc *stack.Service) (string, HoldKind) {

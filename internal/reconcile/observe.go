@@ -419,6 +419,9 @@ func (o *Observer) Done(s Step, res Result, err error) {
 		if res.Container != "" {
 			o.containers[res.Container] = true
 		}
+		if s.Op == OpCreate && s.Spec != nil && s.Spec.ReadOnly && len(s.Spec.Files) > 0 {
+			o.relist = true // the engine has made volumes for them
+		}
 	}
 	if err != nil {
 		o.relist = true // the outcome may be another than it seems

@@ -69,7 +69,7 @@ func translate(spec *runtime.Spec, labels map[string]string, t target) (creation
 	c.Config.ExposedPorts = exposed
 	c.Host = translateHost(spec)
 	c.Host.PortBindings = bindings
-	if err := translateMounts(c.Host, spec, t); err != nil {
+	if err := translateMounts(c.Host, spec, labels, t); err != nil {
 		return creation{}, err
 	}
 	return c, translateNetworks(&c, spec, t)

@@ -17,7 +17,7 @@ import (
 // translateMounts sets the mounts of h. A bind that the mount form cannot
 // express on this engine (SELinux labels; creation of the host directory before
 // API 1.42) takes the older string form.
-func translateMounts(h *container.HostConfig, s *runtime.Spec, t target) error {
+func translateMounts(h *container.HostConfig, s *runtime.Spec, labels map[string]string, t target) error {
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
 		if !path.IsAbs(m.Target) && m.Type != runtime.MountPipe {
@@ -43,7 +43,7 @@ func translateMounts(h *container.HostConfig, s *runtime.Spec, t target) error {
 			h.Mounts = append(h.Mounts, out)
 		}
 	}
-	h.Mounts = append(h.Mounts, fileVolumes(s)...)
+	h.Mounts = append(h.Mounts, fileVolumes(s, labels)...)
 	return nil
 }
 
@@ -153,7 +153,7 @@ func bindOptions(m *runtime.Mount, t target) (*mount.BindOptions, error) {
 // fileVolumes are anonymous volumes for the folders of configs and secrets in a
 // container whose root file system is read-only: the engine lets nothing be
 // written there, not even before the start.
-func fileVolumes(s *runtime.Spec) []mount.Mount {
+func fileVolumes(s *runtime.Spec, labels map[string]string) []mount.Mount {
 	if !s.ReadOnly {
 		return nil
 	}
@@ -168,7 +168,10 @@ func fileVolumes(s *runtime.Spec) []mount.Mount {
 	slices.Sort(dirs)
 	var out []mount.Mount
 	for _, dir := range dirs {
-		out = append(out, mount.Mount{Type: mount.TypeVolume, Target: dir})
+		out = append(out, mount.Mount{
+			Type: mount.TypeVolume, Target: dir,
+			VolumeOptions: &mount.VolumeOptions{Labels: runtime.FileVolumeLabels(labels)},
+		})
 	}
 	return out
 }
