@@ -333,8 +333,9 @@ func TestAttachPassesSignalsOn(t *testing.T) {
 	readBubble(t, func(t *testing.T, b *bench) {
 		b.start("db", 1, "tick", "1s")
 		done := make(chan int, 1)
+		time.Sleep(500 * time.Millisecond) // after the first tick, which is not seen
 		go func() { done <- b.run("attach", "db") }()
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(time.Second)
 		b.interrupt()
 		if code := <-done; code != 0 {
 			t.Errorf("exit code %d, want that of the process: %s", code, b.err.String())

@@ -63,6 +63,7 @@ func (a *app) volumes(ctx context.Context, services []string, o *volumesOptions)
 	if err != nil {
 		return err
 	}
+	list = slices.DeleteFunc(list, func(v runtime.Volume) bool { return v.Labels[runtime.LabelFiles] != "" }) // not the user's
 	if len(services) > 0 {
 		mounted, err := a.mountedVolumes(ctx, t, services)
 		if err != nil {
