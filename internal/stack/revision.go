@@ -20,7 +20,9 @@ type identity struct {
 
 // revision hashes a service. Limits, the engine's restart policy, replicas and
 // dependencies change in place and stay out; so does how the image is built,
-// since a new image is noticed by its ID.
+// since a new image is noticed by its ID. Mode and placement stay out too: what
+// they change is where a replica stands, which the planner compares with where
+// it may stand, so that a replica whose node still suits it is kept.
 func (t *translator) revision(s *Service) string {
 	id := identity{Spec: s.Spec, ContainerName: s.ContainerName}
 	id.Spec.Limits = runtime.Limits{}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scheduler"
 )
 
 // Stack is one Compose project, resolved. Lists are sorted by name, so that
@@ -25,6 +26,10 @@ type Stack struct {
 	Inactive    []string  `json:"inactive,omitempty"` // services of other profiles: not orphans
 	Networks    []Network `json:"networks,omitempty"`
 	Volumes     []Volume  `json:"volumes,omitempty"`
+
+	Nodes      []Node           `json:"nodes,omitempty"`      // x-berth.nodes; none: one node, as large as the engine
+	Overcommit bool             `json:"overcommit,omitempty"` // the nodes together may promise more than the engine has
+	Scheduling scheduler.Policy `json:"scheduling,omitzero"`
 }
 
 // Service returns the service of that name, or nil.
@@ -47,6 +52,32 @@ func (s *Stack) Network(key string) *Network {
 	return nil
 }
 
+// Node is a virtual node that the stack declares, and the part of its boundary
+// that the scheduler does not count. CPU, memory and [Node.Pids] are limits of
+// the node's cgroup; 0 is no limit.
+type Node struct {
+	scheduler.Node
+	Pids int64 `json:"pids,omitempty"` // processes and threads that all its containers may have together
+}
+
+// Mode is how many replicas a service has, and whether they are to end.
+type Mode string
+
+// The modes of deploy.mode.
+const (
+	Replicated    Mode = ""               // as many as Service.Replicas
+	Global        Mode = "global"         // one on each node that takes it
+	ReplicatedJob Mode = "replicated-job" // Service.Replicas of them, each run until it exits with 0
+	GlobalJob     Mode = "global-job"     // one on each node, run until it exits with 0
+)
+
+// Job reports whether the replicas run to completion: one that has exited with
+// 0 is done and is not run again before the revision changes.
+func (m Mode) Job() bool { return m == ReplicatedJob || m == GlobalJob }
+
+// PerNode reports whether the nodes decide how many replicas there are.
+func (m Mode) PerNode() bool { return m == Global || m == GlobalJob }
+
 // Service is a template of identical replicas.
 //
 // Spec is what all replicas share. References to other services stand in it as
@@ -60,14 +91,19 @@ type Service struct {
 	Build         *runtime.Build `json:"build,omitempty"`
 	PullPolicy    string         `json:"pullPolicy,omitempty"` // always, never, missing (default), build, daily, weekly, every_<duration>
 	ContainerName string         `json:"containerName,omitempty"`
-	Replicas      int            `json:"replicas"`
+	Mode          Mode           `json:"mode,omitempty"`
+	Replicas      int            `json:"replicas"` // of a global service: 1 for each node, or 0 where it is scaled to none
 	DependsOn     []Dependency   `json:"dependsOn,omitempty"`
 	Restart       *RestartPolicy `json:"restartPolicy,omitempty"` // deploy.restart_policy; nil: the engine's in Spec
 	Develop       bool           `json:"-"`
+	// Placement is what the scheduler must know of each replica. It is no part of
+	// Revision: a change of it may move replicas, but one that stands on a node
+	// that still suits it is not created anew.
+	Placement scheduler.Template `json:"placement,omitzero"`
 	// Revision is the hash of everything that only a new container can change,
 	// the contents of its configs and secrets and the revisions of its networks
-	// included. Limits, the engine's restart policy, replicas and dependencies
-	// are not part of it: they change in place.
+	// included. Limits, the engine's restart policy, mode, replicas, placement
+	// and dependencies are not part of it: they change in place.
 	Revision string `json:"revision"`
 }
 

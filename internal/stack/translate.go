@@ -13,6 +13,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scheduler"
 )
 
 // translator turns a project into a Stack. It reads the contents of configs
@@ -42,6 +43,7 @@ func (t *translator) stack() (*Stack, error) {
 		EnvFiles:    slices.Clone(t.envFiles),
 		Profiles:    slices.Sorted(slices.Values(p.Profiles)),
 		Inactive:    p.DisabledServiceNames(),
+		Scheduling:  scheduler.Policy{SharedPorts: true}, // the nodes are parts of one engine
 	}
 	slices.Sort(s.Inactive)
 	used := p.WithoutUnnecessaryResources()
@@ -141,6 +143,7 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		s.Build = build(t.project, c)
 		spec.Image = imageName(t.project, c)
 	}
+	s.Placement = t.placement(c, &s)
 	s.Revision = t.revision(&s)
 	return s, nil
 }
