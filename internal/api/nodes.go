@@ -17,22 +17,19 @@ type Node struct {
 	Promised scheduler.Resources  `json:"promised"`           // to replicas, those to come included
 	Replicas []reconcile.Resident `json:"replicas,omitempty"`
 	Drain    *reconcile.Drain     `json:"drain,omitempty"`
-	// Parent is the cgroup whose limits are the node's capacity; empty, and
-	// Unenforced says why, where capacity is accounting only.
-	Parent     string `json:"parent,omitempty"`
-	Unenforced string `json:"unenforced,omitempty"`
+	// Boundary is what enforces the capacity, or why nothing does.
+	Boundary runtime.Boundary `json:"boundary"`
 	// Pressure is what the node's cgroup tells of lack; nil where there is none.
-	Pressure *NodePressure `json:"pressure,omitempty"`
+	Pressure *runtime.Pressure `json:"pressure,omitempty"`
+	// OOM is the last kill for want of memory that the daemon saw here.
+	OOM *NodeOOM `json:"oom,omitempty"`
 }
 
-// NodePressure is how near a node is to its limits, as its cgroup tells.
-type NodePressure struct {
-	Memory    int64     `json:"memory"`              // bytes in use
-	OOMKills  int64     `json:"oomKills"`            // since the cgroup was made
-	LastOOM   time.Time `json:"lastOom,omitzero"`    // when the daemon saw the last one
-	Victim    string    `json:"victim,omitempty"`    // the container that it hit
-	Throttled float64   `json:"throttled,omitempty"` // share of CPU periods in which it was held back, 0..1
-	Pids      int64     `json:"pids,omitempty"`
+// NodeOOM is a process that was killed for want of memory.
+type NodeOOM struct {
+	At        time.Time `json:"at"`                  // when the daemon saw it
+	Container string    `json:"container,omitempty"` // the name of the one it hit; empty: not known
+	ByNode    bool      `json:"byNode"`              // the node's limit was reached, not the container's own
 }
 
 // NodeRequest is the body of POST /v1/nodes, which adds a node.
