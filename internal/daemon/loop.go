@@ -101,7 +101,11 @@ const afterPanic = 30 * time.Second
 func (l *loop) takeTurn(ctx context.Context) (next time.Duration, gone bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			l.log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack_trace", debug.Stack()).Msg("a turn failed; it is tried again")
+			stack := debug.Stack()
+			if p, ok := p.(*reconcile.Panic); ok {
+				stack = p.Stack
+			}
+			l.log.Error().Str("panic", fmt.Sprint(p)).Bytes("stack_trace", stack).Msg("a turn failed; it is tried again")
 			next, gone = afterPanic, false
 		}
 	}()

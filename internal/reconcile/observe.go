@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -150,26 +148,29 @@ func (o *Observer) Observe(ctx context.Context, d *Desired, now time.Time) (*Obs
 	return o.result(), nil
 }
 
+// look asks the engine for what was marked. Lists and images have nothing to do
+// with each other and are asked for side by side; containers are inspected once
+// the list has told which.
 func (o *Observer) look(ctx context.Context, d *Desired, now time.Time, relist, reinspect, images bool, marked map[string]bool) error {
+	asks := []func() error{func() error { return o.lookUpImages(ctx, d, images) }}
+	var changed map[string]bool
 	if relist {
-		changed, err := o.list(ctx, reinspect)
-		if err != nil {
-			return err
-		}
-		maps.Copy(marked, changed)
-		if err := o.objects(ctx, d); err != nil {
-			return err
-		}
+		asks = append(asks,
+			func() (err error) { changed, err = o.list(ctx, reinspect); return err },
+			func() error { return o.lookUpNetworks(ctx, d) },
+			func() error { return o.lookUpVolumes(ctx, d) })
+	}
+	err := sideBySide(len(asks), len(asks), func(i int) error { return asks[i]() })
+	maps.Copy(marked, changed) // whatever became of the others: the list counts as read
+	if err != nil {
+		return err
 	}
 	for id, s := range o.stuck {
 		if !now.Before(s.until) {
 			marked[id] = true
 		}
 	}
-	if err := o.inspect(ctx, marked, now); err != nil {
-		return err
-	}
-	return o.lookUpImages(ctx, d, images)
+	return o.inspect(ctx, marked, now)
 }
 
 // list reads all containers of the stack and returns those to be inspected.
@@ -212,15 +213,10 @@ func (o *Observer) inspect(ctx context.Context, ids map[string]bool, now time.Ti
 	}
 	order := sortedKeys(ids)
 	answers := make([]answer, len(order))
-	var g errgroup.Group
-	g.SetLimit(inspections)
-	for i, id := range order {
-		g.Go(func() error {
-			answers[i].c, answers[i].err = o.engine.Inspect(ctx, id)
-			return nil
-		})
-	}
-	_ = g.Wait() // the answers carry the errors
+	_ = sideBySide(len(order), inspections, func(i int) error { // the answers carry the errors
+		answers[i].c, answers[i].err = o.engine.Inspect(ctx, order[i])
+		return nil
+	})
 	unanswered := 0
 	var last error
 	for i, id := range order {
@@ -263,61 +259,59 @@ func (o *Observer) NextLook() time.Time {
 	return at
 }
 
-// objects reads networks and volumes: those with the stack's label, and those
-// the stack names.
-func (o *Observer) objects(ctx context.Context, d *Desired) error {
-	label := runtime.Filter{Labels: map[string]string{runtime.LabelComposeProject: o.stack}}
-	nets, err := o.engine.ListNetworks(ctx, label)
+// lookUpNetworks reads the networks with the stack's label, and those the stack names.
+func (o *Observer) lookUpNetworks(ctx context.Context, d *Desired) error {
+	list, err := o.engine.ListNetworks(ctx, runtime.Filter{Labels: map[string]string{runtime.LabelComposeProject: o.stack}})
 	if err != nil {
 		return err
 	}
-	vols, err := o.engine.ListVolumes(ctx, label)
-	if err != nil {
-		return err
-	}
-	networks := make(map[string]runtime.Network, len(nets))
-	for i := range nets {
-		networks[nets[i].Name] = nets[i]
-	}
-	volumes := make(map[string]runtime.Volume, len(vols))
-	for i := range vols {
-		volumes[vols[i].Name] = vols[i]
+	networks := make(map[string]runtime.Network, len(list))
+	for i := range list {
+		networks[list[i].Name] = list[i]
 	}
 	if d.Stack != nil {
-		if err := o.named(ctx, d, networks, volumes); err != nil {
-			return err
+		for i := range d.Stack.Networks {
+			name := d.Stack.Networks[i].Spec.Name
+			if _, ok := networks[name]; ok {
+				continue
+			}
+			n, err := o.engine.Network(ctx, name)
+			if err == nil && n.Name == name {
+				networks[name] = n
+			} else if err != nil && !runtime.IsNotFound(err) {
+				return err
+			}
 		}
 	}
-	o.state.Networks, o.state.Volumes = networks, volumes
+	o.state.Networks = networks
 	return nil
 }
 
-// named looks up what the stack names and the list did not show.
-func (o *Observer) named(ctx context.Context, d *Desired, networks map[string]runtime.Network, volumes map[string]runtime.Volume) error {
-	for i := range d.Stack.Networks {
-		name := d.Stack.Networks[i].Spec.Name
-		if _, ok := networks[name]; ok {
-			continue
-		}
-		n, err := o.engine.Network(ctx, name)
-		if err == nil && n.Name == name {
-			networks[name] = n
-		} else if err != nil && !runtime.IsNotFound(err) {
-			return err
+// lookUpVolumes reads the volumes with the stack's label, and those the stack names.
+func (o *Observer) lookUpVolumes(ctx context.Context, d *Desired) error {
+	list, err := o.engine.ListVolumes(ctx, runtime.Filter{Labels: map[string]string{runtime.LabelComposeProject: o.stack}})
+	if err != nil {
+		return err
+	}
+	volumes := make(map[string]runtime.Volume, len(list))
+	for i := range list {
+		volumes[list[i].Name] = list[i]
+	}
+	if d.Stack != nil {
+		for i := range d.Stack.Volumes {
+			name := d.Stack.Volumes[i].Spec.Name
+			if _, ok := volumes[name]; ok {
+				continue
+			}
+			vol, err := o.engine.Volume(ctx, name)
+			if err == nil {
+				volumes[name] = vol
+			} else if !runtime.IsNotFound(err) {
+				return err
+			}
 		}
 	}
-	for i := range d.Stack.Volumes {
-		name := d.Stack.Volumes[i].Spec.Name
-		if _, ok := volumes[name]; ok {
-			continue
-		}
-		vol, err := o.engine.Volume(ctx, name)
-		if err == nil {
-			volumes[name] = vol
-		} else if !runtime.IsNotFound(err) {
-			return err
-		}
-	}
+	o.state.Volumes = volumes
 	return nil
 }
 
@@ -326,21 +320,29 @@ func (o *Observer) lookUpImages(ctx context.Context, d *Desired, again bool) err
 	if again {
 		clear(o.cached)
 	}
-	for _, ref := range imageRefs(d) {
-		if _, ok := o.cached[ref]; ok {
-			continue
-		}
-		img, err := o.engine.Image(ctx, ref)
+	refs := slices.DeleteFunc(imageRefs(d), func(ref string) bool {
+		_, known := o.cached[ref]
+		return known
+	})
+	found := make([]*ImageState, len(refs))
+	err := sideBySide(len(refs), inspections, func(i int) error {
+		img, err := o.engine.Image(ctx, refs[i])
 		switch {
 		case err == nil:
-			o.cached[ref] = ImageState{ID: img.ID, Volumes: img.Volumes, HasCheck: img.HasCheck}
+			found[i] = &ImageState{ID: img.ID, Volumes: img.Volumes, HasCheck: img.HasCheck}
 		case runtime.IsNotFound(err) || runtime.IsInvalid(err):
-			o.cached[ref] = ImageState{}
+			found[i] = &ImageState{}
 		default:
 			return err
 		}
+		return nil
+	})
+	for i, state := range found {
+		if state != nil {
+			o.cached[refs[i]] = *state
+		}
 	}
-	return nil
+	return err
 }
 
 // Missing reports whether a stack names an image, network or volume that was
