@@ -63,7 +63,17 @@ func connect(ctx context.Context, how func(*client.Starter, context.Context) (*c
 	if err != nil {
 		return nil, fmt.Errorf("find the berth program: %w", err)
 	}
-	return how(&client.Starter{Dirs: folders, Program: program, Environ: os.Environ(), Build: build(program)}, ctx)
+	return how(&client.Starter{Dirs: folders, Program: program, Environ: os.Environ(), Build: build(program), Ready: engineAnswers}, ctx)
+}
+
+// engineAnswers asks the engine for a sign of life: that it gives none is the
+// clearest reason why a daemon cannot be started.
+func engineAnswers(ctx context.Context) error {
+	engine, err := docker.Open(ctx, docker.Options{})
+	if err != nil {
+		return err
+	}
+	return engine.Close()
 }
 
 // places are the folders of this user and engine, and whether the engine is on

@@ -60,9 +60,9 @@ type app struct {
 	engine Engine
 	// tellOrphans: a declaration is under way, whose first end names orphans.
 	tellOrphans atomic.Bool
-	// dial connects to the daemon, starting one when none answers; find returns nil when none runs.
-	dial func(ctx context.Context) (daemon, error)
-	find func(ctx context.Context) (daemon, error)
+	// connect starts a daemon when none answers; find returns nil when none runs.
+	connect func(ctx context.Context) (daemon, error)
+	find    func(ctx context.Context) (daemon, error)
 }
 
 // ExitError ends the program with a code of its own; without Err nothing more is printed.
@@ -87,7 +87,7 @@ func Run(ctx context.Context, env *Env) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	a := &app{env: env, dial: dialer(env.Daemon), find: dialer(env.FindDaemon)}
+	a := &app{env: env, connect: dialer(env.Daemon), find: dialer(env.FindDaemon)}
 	return a.run(ctx)
 }
 

@@ -40,19 +40,3 @@ func dialer(connect func(context.Context) (*client.Client, error)) func(context.
 		return c, nil
 	}
 }
-
-// connect connects to the daemon and starts one when none answers. Where that
-// is needed the engine is asked first: that it cannot be reached is the clearest
-// reason why a daemon cannot be started.
-func (a *app) connect(ctx context.Context) (daemon, error) {
-	running, err := a.find(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if running == nil {
-		if _, err := a.openEngine(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return a.dial(ctx)
-}

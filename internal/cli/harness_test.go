@@ -65,8 +65,8 @@ func (b *bench) runContext(ctx context.Context, args ...string) int {
 			Engine:  func(context.Context) (Engine, error) { return keepOpen{b.engine}, nil },
 		},
 	}
-	a.dial = func(context.Context) (daemon, error) { return b.daemon, nil }
-	a.find = a.dial
+	a.connect = func(context.Context) (daemon, error) { return b.daemon, nil }
+	a.find = a.connect
 	return a.run(ctx)
 }
 

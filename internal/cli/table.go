@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -29,8 +31,14 @@ type listing[T any] struct {
 	Array bool
 }
 
-// print writes rows to w in the given format.
+// print writes rows to w in the given format, with few large writes: a table of
+// 50 rows has a thousand pieces.
 func (l *listing[T]) print(w io.Writer, format string, rows []T) error {
+	out := bufio.NewWriter(w)
+	return errors.Join(l.write(out, format, rows), out.Flush())
+}
+
+func (l *listing[T]) write(w io.Writer, format string, rows []T) error {
 	switch format {
 	case "", "table":
 		return l.table(w, rows)

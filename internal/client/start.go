@@ -31,6 +31,9 @@ type Starter struct {
 	Program string   // the berth binary
 	Environ []string // for the daemon: the engine's endpoint and the state's place are in it
 	Build   string   // identifies this binary; a background daemon of another build is replaced
+	// Ready is asked before a daemon is started where none runs, and keeps it
+	// from being started by an error; nil: nothing is asked.
+	Ready func(ctx context.Context) error
 }
 
 // Find returns a client for the daemon that runs, or nil when none does.
@@ -67,6 +70,10 @@ func (s *Starter) Connect(ctx context.Context) (*Client, error) {
 	}
 	if c != nil {
 		if err := s.stop(ctx, info.PID); err != nil {
+			return nil, err
+		}
+	} else if s.Ready != nil {
+		if err := s.Ready(ctx); err != nil {
 			return nil, err
 		}
 	}
