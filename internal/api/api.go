@@ -48,6 +48,9 @@ type UpRequest struct {
 	Scale            map[string]int    `json:"scale,omitempty"`
 	Timeout          *time.Duration    `json:"timeout,omitempty"`
 	Adopt            bool              `json:"adopt,omitempty"`
+	// NeedImages has a request that lacks images on the engine answered with
+	// their names, and nothing changed: the command fetches them and asks again.
+	NeedImages bool `json:"needImages,omitempty"`
 }
 
 // DownRequest is the body of POST /v1/stacks/{stack}/down.
@@ -80,6 +83,8 @@ type Accepted struct {
 	Stack    string   `json:"stack"`
 	Turn     uint64   `json:"turn"`
 	Warnings []string `json:"warnings,omitempty"`
+	// MissingImages says that nothing was accepted; see UpRequest.NeedImages.
+	MissingImages []string `json:"missingImages,omitempty"`
 }
 
 // OneOffRequest is the body of POST /v1/stacks/{stack}/oneoffs. The stack must

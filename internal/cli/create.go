@@ -114,9 +114,22 @@ func parseScale(s *stack.Stack, pairs []string) (map[string]int, error) {
 	return scale, nil
 }
 
-// prepare reads the project and makes sure of its images: what up, create and
-// run do before they ask the daemon for anything.
+// prepare reads the project and makes sure of its images: what a foreground up
+// and run do before they ask the daemon for anything.
 func (a *app) prepare(ctx context.Context, services []string, o *createOptions) (*stack.Loaded, *api.UpRequest, error) {
+	loaded, req, err := a.prepareRequest(ctx, services, o)
+	if err != nil || a.global.dryRun {
+		return loaded, req, err
+	}
+	needed, err := withDependencies(loaded.Stack, services, o.noDeps)
+	if err != nil {
+		return nil, nil, err
+	}
+	return loaded, req, a.ensureImages(ctx, needed, o.images)
+}
+
+// prepareRequest reads the project and turns it into what the daemon is asked.
+func (a *app) prepareRequest(ctx context.Context, services []string, o *createOptions) (*stack.Loaded, *api.UpRequest, error) {
 	loaded, err := a.load(ctx, services...)
 	if err != nil {
 		return nil, nil, err
@@ -126,15 +139,8 @@ func (a *app) prepare(ctx context.Context, services []string, o *createOptions) 
 	if err != nil {
 		return nil, nil, err
 	}
-	needed, err := withDependencies(loaded.Stack, services, o.noDeps)
-	if err != nil {
-		return nil, nil, err
-	}
 	a.tellOrphans.Store(!o.removeOrphans)
-	if a.global.dryRun {
-		return loaded, req, nil
-	}
-	return loaded, req, a.ensureImages(ctx, needed, o.images)
+	return loaded, req, nil
 }
 
 // dryRun prints what a request would change.
@@ -172,7 +178,7 @@ func newCreate(a *app) *cobra.Command {
 }
 
 func (a *app) create(ctx context.Context, services []string, o *createOptions) error {
-	_, req, err := a.prepare(ctx, services, o)
+	_, req, err := a.prepareRequest(ctx, services, o)
 	if err != nil {
 		return err
 	}
@@ -184,7 +190,7 @@ func (a *app) create(ctx context.Context, services []string, o *createOptions) e
 	if err != nil {
 		return err
 	}
-	acc, err := d.Up(ctx, req)
+	acc, err := a.declare(ctx, d, req, o.images)
 	if err != nil {
 		return err
 	}

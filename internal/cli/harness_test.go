@@ -140,7 +140,10 @@ type scriptedDaemon struct {
 
 func (d *scriptedDaemon) Info(context.Context) (api.DaemonInfo, error) { return api.DaemonInfo{}, nil }
 
-func (d *scriptedDaemon) Up(_ context.Context, req *api.UpRequest) (api.Accepted, error) {
+func (d *scriptedDaemon) Up(ctx context.Context, req *api.UpRequest) (api.Accepted, error) {
+	if missing := d.missing(ctx, req); len(missing) > 0 {
+		return api.Accepted{Stack: req.Stack.Name, MissingImages: missing}, nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ups = append(d.ups, req)
@@ -152,6 +155,18 @@ func (d *scriptedDaemon) Up(_ context.Context, req *api.UpRequest) (api.Accepted
 		}
 	}
 	return api.Accepted{Stack: req.Stack.Name, Turn: 1}, nil
+}
+
+// missing are the images that a request wants to be there and that are not.
+func (d *scriptedDaemon) missing(ctx context.Context, req *api.UpRequest) []string {
+	services, _ := withDependencies(req.Stack, req.Services, req.NoDeps)
+	var list []string
+	for _, svc := range services {
+		if _, err := d.engine.Image(ctx, svc.Spec.Image); err != nil && req.NeedImages {
+			list = append(list, svc.Spec.Image)
+		}
+	}
+	return list
 }
 
 func (d *scriptedDaemon) bringUp(ctx context.Context, req *api.UpRequest, svc *stack.Service, emit func(api.Event)) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -42,6 +43,39 @@ const (
 	imagePull  imageAction = "pull"
 	imageBuild imageAction = "build"
 )
+
+// declare asks the daemon for an up, with its images there. Where it is enough
+// that they are there, the daemon, which has looked at them, is asked at once,
+// and they are fetched only when it misses some.
+func (a *app) declare(ctx context.Context, d daemon, req *api.UpRequest, opts imageOptions) (api.Accepted, error) {
+	services, err := withDependencies(req.Stack, req.Services, req.NoDeps)
+	if err != nil {
+		return api.Accepted{}, err
+	}
+	if presenceSuffices(services, opts) {
+		ask := *req
+		ask.NeedImages = true
+		acc, err := d.Up(ctx, &ask)
+		if err != nil || len(acc.MissingImages) == 0 {
+			return acc, err
+		}
+	}
+	if err := a.ensureImages(ctx, services, opts); err != nil {
+		return api.Accepted{}, err
+	}
+	return d.Up(ctx, req)
+}
+
+// presenceSuffices reports whether nothing has to be done for images that are
+// there, whatever their age.
+func presenceSuffices(services []*stack.Service, opts imageOptions) bool {
+	for _, s := range services {
+		if action, err := decideImage(s, runtime.Image{}, true, opts, time.Now()); err != nil || action != imageNone {
+			return false
+		}
+	}
+	return true
+}
 
 // ensureImages pulls or builds what the services need and the engine lacks.
 // services are those meant, dependencies included. An error leaves the stack

@@ -112,7 +112,11 @@ func (o *upOptions) complete(cmd *cobra.Command, env *Env) error {
 }
 
 func (a *app) up(ctx context.Context, services []string, o *upOptions) error {
-	loaded, req, err := a.prepare(ctx, services, &o.createOptions)
+	prepare := a.prepare
+	if o.detach {
+		prepare = a.prepareRequest // the images are seen to by declare
+	}
+	loaded, req, err := prepare(ctx, services, &o.createOptions)
 	if err != nil {
 		return err
 	}
@@ -133,7 +137,7 @@ func (a *app) up(ctx context.Context, services []string, o *upOptions) error {
 	if !o.detach {
 		return a.upForeground(ctx, d, req, attach, &o.logs)
 	}
-	acc, err := d.Up(ctx, req)
+	acc, err := a.declare(ctx, d, req, o.images)
 	if err != nil {
 		return err
 	}

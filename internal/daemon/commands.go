@@ -86,6 +86,11 @@ func (d *Daemon) up(ctx context.Context, req *api.UpRequest) (api.Accepted, erro
 	if err != nil {
 		return api.Accepted{}, err
 	}
+	if req.NeedImages {
+		if missing := missingImages(req, obs); len(missing) > 0 {
+			return api.Accepted{Stack: next.Stack.Name, MissingImages: missing}, nil
+		}
+	}
 	if err := d.preflight(ctx, next, obs); err != nil {
 		return api.Accepted{}, err
 	}

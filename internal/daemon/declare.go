@@ -44,6 +44,18 @@ func newDeclaring(before *reconcile.Desired, req *api.UpRequest, obs *reconcile.
 	return d
 }
 
+// missingImages are the images of the selected services that the engine lacks,
+// sorted.
+func missingImages(req *api.UpRequest, obs *reconcile.Observed) []string {
+	missing := map[string]bool{}
+	for name := range newDeclaring(nil, req, obs, "", "").selected {
+		if ref := req.Stack.Service(name).Spec.Image; obs.Images[ref].ID == "" {
+			missing[ref] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(missing))
+}
+
 // withDependencies returns names and all they depend on, directly or not.
 func withDependencies(s *stack.Stack, names map[string]bool) map[string]bool {
 	all := map[string]bool{}
