@@ -1,7 +1,5 @@
 package scheduler
 
-import "fmt"
-
 // Template is what every replica of one service asks of its node.
 type Template struct {
 	Stack       string    `json:"stack"`
@@ -25,21 +23,6 @@ type Template struct {
 	Anti         []ServiceTerm `json:"anti,omitempty"`         // required: near to none of them
 	AntiLike     []ServiceTerm `json:"antiLike,omitempty"`     // preferred, by Weight
 	Spread       []SpreadRule  `json:"spread,omitempty"`
-}
-
-// Constraint is one of placement.constraints: "node.labels.zone == a".
-type Constraint struct {
-	Key    string `json:"key"` // node.id, node.hostname, node.role, node.platform.os|arch, node.labels.X, engine.labels.X
-	Negate bool   `json:"negate,omitempty"`
-	Value  string `json:"value"`
-}
-
-func (c Constraint) String() string {
-	op := "=="
-	if c.Negate {
-		op = "!="
-	}
-	return fmt.Sprintf("%s %s %s", c.Key, op, c.Value)
 }
 
 // HostPort is a port of the host that a replica holds by itself.
@@ -111,7 +94,19 @@ type Policy struct {
 	// Weights, by the name of the score (see [ScoreNames]), replace those of the
 	// strategy; a score that is not named does not count.
 	Weights map[string]int `json:"weights,omitempty"`
+	// Resources weighs the resources in leastAllocated, mostAllocated and
+	// requestedToCapacityRatio: cpu, memory, disk, network. None: cpu 1, memory 1.
+	Resources map[string]int `json:"resources,omitempty"`
+	// Ratio is the line of requestedToCapacityRatio. None: from 0 at 0 to 100 at 100.
+	Ratio []RatioPoint `json:"ratio,omitempty"`
 	// SharedPorts: all nodes are partitions of one host, so a host port that is
 	// held on one of them is held on all.
 	SharedPorts bool `json:"sharedPorts,omitempty"`
+}
+
+// RatioPoint says which score, 0..100, a resource gets that is used to so many
+// percent. Between two points the score lies on the line that joins them.
+type RatioPoint struct {
+	Utilization int64 `json:"utilization"`
+	Score       int64 `json:"score"`
 }
