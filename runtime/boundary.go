@@ -69,8 +69,8 @@ type ContainerPressure struct {
 }
 
 // OOMKilled is how many processes of a container were killed for want of memory,
-// as the kernel counted: unlike the engine's flag, which is set for every
-// container under a cgroup whose limit was reached, and for none on some engines.
+// and how many of them since its node's limit was reached. It is what the kernel
+// says: the engine's own flag is not set by every engine.
 func (p *Pressure) OOMKilled(id string) (all, byNode int64) {
 	for i := range p.Containers {
 		if c := &p.Containers[i]; c.ID == id {

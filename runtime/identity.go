@@ -21,7 +21,8 @@ const (
 	LabelRevision = "io.berth.revision"
 	LabelNode     = "io.berth.node"
 	LabelOneOff   = "io.berth.oneoff"
-	LabelFiles    = "io.berth.files" // on a volume: it holds a container's configs and secrets, and goes with it
+	LabelFiles    = "io.berth.files"  // on a volume: it holds a container's configs and secrets, and goes with it
+	LabelHelper   = "io.berth.helper" // on a container of Berth's own, and its image: it belongs to no stack
 
 	composePrefix        = "com.docker.compose."
 	LabelComposeProject  = composePrefix + "project"
@@ -141,6 +142,12 @@ func splitList(s string) []string {
 func (i Identity) Same(j Identity) bool {
 	return i.Owner == j.Owner && i.Stack == j.Stack && i.Service == j.Service && i.Slot == j.Slot &&
 		i.Revision == j.Revision && i.OneOff == j.OneOff
+}
+
+// HelperLabels returns the labels of a container that works for Berth itself. It
+// embodies no replica, so it carries no schema.
+func HelperLabels(owner string) map[string]string {
+	return map[string]string{LabelHelper: "true", LabelOwner: owner}
 }
 
 // ContainerName is the name Compose gives a replica's container:

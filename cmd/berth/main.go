@@ -17,6 +17,7 @@ import (
 	"github.com/berth-dev/berth/internal/cli"
 	"github.com/berth-dev/berth/internal/client"
 	"github.com/berth-dev/berth/internal/dirs"
+	"github.com/berth-dev/berth/runtime/cgroup"
 	"github.com/berth-dev/berth/runtime/docker"
 )
 
@@ -39,6 +40,9 @@ func run() int {
 	debug.SetGCPercent(clientGCPercent) // the daemon sets its own
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == cgroup.HelperCommand {
+		return boundaryHelper(ctx, os.Args[2:], os.Stdout, os.Stderr)
+	}
 	return cli.Run(ctx, &cli.Env{
 		Args: os.Args[1:], Environ: os.Environ(), WorkingDir: wd,
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Version: version,

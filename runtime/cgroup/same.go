@@ -1,0 +1,135 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/berth-dev/berth/runtime"
+)
+
+// sameTree says why the engine's cgroups are not those that this process sees, or
+// returns nil when they are. An engine may be on another machine, in a virtual
+// machine behind a local socket, or in a container. A container of its that runs
+// is the proof, either way; where none runs, the engine's own process is.
+func sameTree(ctx context.Context, cfg *Config, t *tree) error {
+	socket, ok := strings.CutPrefix(cfg.Info.Host, "unix://")
+	if !ok {
+		return fmt.Errorf("the engine at %s is on another machine", cfg.Info.Host)
+	}
+	if kernel := kernelRelease(); cfg.Info.KernelVersion != "" && kernel != cfg.Info.KernelVersion {
+		return fmt.Errorf("the engine runs on another kernel (%s) than this one (%s), as in a virtual machine", cfg.Info.KernelVersion, kernel)
+	}
+	found, running, err := findRunning(ctx, cfg.Engine, t)
+	switch {
+	case err != nil:
+		return err
+	case found:
+		return nil
+	case running:
+		return errors.New("no cgroup of a running container is to be seen here")
+	}
+	return sameNamespace(socket)
+}
+
+func kernelRelease() string {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// findRunning looks for the cgroup of a running container of the engine.
+func findRunning(ctx context.Context, engine Engine, t *tree) (found, running bool, err error) {
+	list, err := engine.List(ctx, runtime.Filter{})
+	if err != nil {
+		return false, false, err
+	}
+	ids := map[string]bool{}
+	for i := range list {
+		if list[i].State == runtime.Running {
+			ids[list[i].ID] = true
+		}
+	}
+	if len(ids) == 0 {
+		return false, false, nil
+	}
+	dir, ok := t.of[memory]
+	if !ok {
+		return false, true, nil
+	}
+	errFound := errors.New("found")
+	err = walkGroups(dir, func(group string) error {
+		if ids[containerOf(path.Base(group))] {
+			return errFound
+		}
+		return ctx.Err()
+	})
+	if errors.Is(err, errFound) {
+		return true, true, nil
+	}
+	return false, true, err
+}
+
+// sameNamespace says why the process that listens at socket is not an engine in
+// this process's cgroup namespace, or returns nil when it is. With socket
+// activation the listener is init, and the engine its child.
+func sameNamespace(socket string) error {
+	pid, err := listener(socket)
+	if err != nil {
+		return fmt.Errorf("find the engine's process: %w", err)
+	}
+	if pid == 0 {
+		return errors.New("the engine's process is not to be seen here: one of both is in a container")
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return fmt.Errorf("look at the engine's process: %w", err)
+	}
+	if comm := strings.TrimSpace(string(name)); comm != "dockerd" && pid != 1 {
+		return fmt.Errorf("it is not dockerd that listens at %s, but %s", socket, comm)
+	}
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
+	if err != nil {
+		return fmt.Errorf("look at the engine's process: %w", err)
+	}
+	ours, err := os.Readlink("/proc/self/ns/cgroup")
+	if err != nil {
+		return err
+	}
+	if ours != theirs {
+		return errors.New("the engine is in another cgroup namespace")
+	}
+	return nil
+}
+
+// listener returns the process that listens at a socket; 0 when it is in a
+// namespace whose processes are not to be seen here.
+func listener(socket string) (int, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *syscall.Ucred
+	var got error
+	if err := raw.Control(func(fd uintptr) {
+		cred, got = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if got != nil {
+		return 0, got
+	}
+	return int(cred.Pid), nil
+}
