@@ -39,7 +39,7 @@ type checker struct {
 
 func (c *checker) service(s types.ServiceConfig) error {
 	for _, f := range []func(types.ServiceConfig) error{
-		c.grammar, c.image, c.pull, c.build, c.scale, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory,
+		c.grammar, c.image, c.pull, c.build, c.scale, c.mode, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory, c.reserved,
 	} {
 		if err := f(s); err != nil {
 			return err

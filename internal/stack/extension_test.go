@@ -7,13 +7,12 @@ import (
 	"github.com/berth-dev/berth/internal/stack"
 )
 
-// TestExtensionsAreKnown: every key that is agreed on loads, and says that it
-// is not carried out yet.
+// TestExtensionsAreKnown: every key that is agreed on loads, and those that are
+// not carried out yet say so.
 func TestExtensionsAreKnown(t *testing.T) {
 	dir := project(t, map[string]string{"compose.yaml": `
 x-berth:
   overcommit: true
-  strategy: spread
   weights: {leastAllocated: 1, taints: 3}
   revisions: 10
   nodes:
@@ -70,8 +69,8 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 5 keys at the top, 18 on api, probes on the other two.
-	if len(got.Warnings) != 5+18+2 {
+	// revisions at the top, 12 keys on api, probes on the other two.
+	if len(got.Warnings) != 1+12+2 {
 		t.Errorf("%d warnings: %v", len(got.Warnings), got.Warnings)
 	}
 	for _, w := range got.Warnings {

@@ -186,7 +186,7 @@ services:
       restart_policy: {}
       update_config: {parallelism: 2}
       placement:
-        constraints: [a == b]
+        constraints: [ab == b]
       labels: {a: b}
     ports: [{target: 80, published: "80", mode: host, name: http, app_protocol: http}]
     network_mode: host
@@ -195,10 +195,10 @@ services:
     profiles: [off]
     deploy: {endpoint_mode: vip}
 include: [sub/more.yaml]
-x-berth: {nodes: [{name: a}]}
+x-berth: {revisions: 3, nodes: [{name: a}]}
 x-other: {anything: goes}
 `,
-		"sub/more.yaml": "services:\n  job:\n    image: a\n    deploy:\n      mode: global\n      endpoint_mode: vip\n",
+		"sub/more.yaml": "x-berth: {nodes: [{name: b}]}\nservices:\n  job:\n    image: a\n    deploy:\n      mode: global\n      endpoint_mode: vip\n",
 	})
 	got, err := stack.Load(t.Context(), stack.LoadOptions{WorkingDir: dir})
 	if err != nil {
@@ -213,12 +213,12 @@ x-other: {anything: goes}
 		"compose.yaml:4: TAG: the variable TAG is not set; it counts as empty",
 		"compose.yaml:5: services.web.restart: deploy.restart_policy is given too and wins; this has no effect",
 		"compose.yaml:8: services.web.deploy.update_config: not carried out yet: a changed service is replaced as Compose replaces it",
-		"compose.yaml:9: services.web.deploy.placement: not carried out yet: there is one node",
+		`compose.yaml:10: services.web.deploy.placement.constraints.0: "ab == b" can never match: no property of a node is called ab, so no replica is placed`,
 		"compose.yaml:11: services.web.deploy.labels: not carried out: a plain engine keeps no labels of a service; use labels: of the service itself for its containers",
 		"compose.yaml:12: services.web.ports: has no effect with network_mode: host",
-		"compose.yaml:19: x-berth.nodes: not carried out yet: there is one node, as large as the engine",
-		"sub/more.yaml:5: services.job.deploy.mode: not carried out yet: the service runs as replicated",
-		"sub/more.yaml:6: services.job.deploy.endpoint_mode: not carried out yet: the service's name resolves to all its containers",
+		"compose.yaml:19: x-berth.revisions: not carried out yet: no revisions are kept",
+		"sub/more.yaml:1: x-berth: has no effect in an included file; move it to the file that includes this one",
+		"sub/more.yaml:7: services.job.deploy.endpoint_mode: not carried out yet: the service's name resolves to all its containers",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))

@@ -63,11 +63,35 @@ func (l *Loaded) JSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := p.MarshalJSON()
+	data, err := projectJSON(p)
 	if err != nil {
 		return nil, fmt.Errorf("print the project: %w", err)
 	}
 	return append(escapeDollars(data), '\n'), nil
+}
+
+// projectJSON adds to the library's JSON what that leaves out: x-berth of the services.
+func projectJSON(p *types.Project) ([]byte, error) {
+	data, err := p.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	var parts map[string]json.RawMessage
+	if err := json.Unmarshal(data, &parts); err != nil {
+		return nil, err
+	}
+	type service struct {
+		types.ServiceConfig
+		Extension any `json:"x-berth,omitempty"`
+	}
+	services := map[string]service{}
+	for name, s := range p.Services {
+		services[name] = service{s, s.Extensions[extensionKey]}
+	}
+	if parts["services"], err = json.Marshal(services); err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(parts, "", "  ")
 }
 
 // printable is the project without env_file, whose variables stand under

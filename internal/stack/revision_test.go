@@ -50,8 +50,10 @@ func TestRevisionIgnores(t *testing.T) {
 		"scale: %d", "mem_limit: %dG", "cpus: %d", "pids_limit: %d", "cpu_shares: %d", "mem_reservation: %dM", "cpu_quota: %d000",
 		"restart: on-failure:%d", "restart: always", "depends_on: [db]", "depends_on: {db: {condition: service_healthy, restart: true}}",
 		"pull_policy: always", "profiles: []", "attach: false", "blkio_config: {weight: %d0}",
+		"x-berth: {priority: %d, nodeSelector: {a: b}, tolerations: [a=b], spread: [{topologyKey: zone}], reservations: {disk: 1G}}",
 	}
-	deploy := []string{"replicas: %d", "resources: {limits: {memory: %dM}}", "resources: {limits: {cpus: '%d'}}", "update_config: {parallelism: %d}", "placement: {constraints: [a==b]}"}
+	deploy := []string{"replicas: %d", "resources: {limits: {memory: %dM}}", "resources: {limits: {cpus: '%d'}}", "update_config: {parallelism: %d}", "placement: {constraints: [node.labels.a==b]}",
+		"placement: {preferences: [{spread: node.labels.a}], max_replicas_per_node: %d}", "mode: global", "mode: replicated-job", "resources: {reservations: {cpus: '%d', generic_resources: [{discrete_resource_spec: {kind: gpu, value: %[1]d}}]}}"}
 	rapid.Check(t, func(rt *rapid.T) {
 		keys := map[string]string{}
 		for _, k := range rapid.SliceOfDistinct(rapid.SampledFrom(harmless), func(s string) string { return s[:strings.Index(s, ":")] }).Draw(rt, "keys") {

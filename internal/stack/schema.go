@@ -199,6 +199,7 @@ func (r *rule) addFormats() {
 	}
 	set("deployment", "bytes", "resources", "limits", "memory")
 	set("deployment", "bytes", "resources", "reservations", "memory")
+	set("deployment", "count", "placement", "max_replicas_per_node")
 	set("service", "restart", "restart")
 	for _, short := range r.defs["workload_spec"].properties["ports"].items.oneOf {
 		short.format = "port"
@@ -278,7 +279,7 @@ func (v *validator) extension(def string, n *yaml.Node, path []string) error {
 	if err != nil {
 		return err
 	}
-	b := validator{source: v.source, root: root}
+	b := validator{source: v.source, root: root, lenient: true}
 	return b.check(root.defs[def], n, path)
 }
 
@@ -288,6 +289,10 @@ type validator struct {
 	source *source
 	root   *rule // whose $defs a $ref means
 	ports  int   // published so far
+	settled bool // all variables have been replaced
+	// lenient takes text that reads as a number or boolean as one, as the
+	// specification's own schema does: interpolation leaves text.
+	lenient bool
 }
 
 // invalid is a violation; the deeper it is, the more it tells.
@@ -382,7 +387,7 @@ func (v *validator) types(r *rule) []string {
 
 // variable reports whether a scalar's value is known only after interpolation.
 func (v *validator) variable(n *yaml.Node) bool {
-	return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "$")
+	return !v.settled && n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "$")
 }
 
 // fits reports whether a node is of one of the types.
@@ -398,12 +403,28 @@ func (v *validator) fits(want []string, n *yaml.Node) bool {
 				return true
 			}
 		default:
-			if n.Kind == yaml.ScalarNode && (v.variable(n) || scalarFits(t, n.ShortTag())) {
+			if n.Kind == yaml.ScalarNode && (v.variable(n) || scalarFits(t, n.ShortTag()) || v.lenient && readsAs(t, n.Value)) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// readsAs reports whether a text is a scalar of a type once it stands without quotes.
+func readsAs(want, text string) bool {
+	var err error
+	switch want {
+	case "integer":
+		_, err = strconv.ParseInt(text, 10, 64)
+	case "number":
+		_, err = strconv.ParseFloat(text, 64)
+	case "boolean":
+		return text == "true" || text == "false"
+	default:
+		return false
+	}
+	return err == nil
 }
 
 func scalarFits(want, tag string) bool {
@@ -663,8 +684,16 @@ func checkFormat(format string, n *yaml.Node) string {
 		}
 	case "number":
 		f, err := strconv.ParseFloat(n.Value, 64)
-		if err != nil || f < 0 || f > 1e6 {
+		if err != nil || !(f >= 0 && f <= 1e6) { // also not NaN
 			return fmt.Sprintf("%q is not a number of CPUs such as 0.5", clip(n.Value))
+		}
+	case "count":
+		if _, err := strconv.ParseUint(n.Value, 10, 31); err != nil {
+			return fmt.Sprintf("%q is not a number of replicas", clip(n.Value))
+		}
+	case "bitrate":
+		if _, err := parseBits(n.Value); err != nil {
+			return err.Error()
 		}
 	case "restart":
 		name, count, counted := strings.Cut(n.Value, ":")

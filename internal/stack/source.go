@@ -106,15 +106,35 @@ func (l *loading) readComposeFile(path string) ([]byte, error) {
 
 // parse reads the YAML into nodes and bounds what a file may expand to.
 func (s *source) parse() error {
+	roots, err := s.documents(maxNodes)
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		if root.Kind != yaml.MappingNode {
+			return fmt.Errorf("%s: a Compose file is a mapping of services:, networks: and so on; this is a %s", Position{s.name, root.Line}, kindName(root))
+		}
+	}
+	if len(roots) == 0 {
+		return fmt.Errorf("%s: the file is empty", s.name)
+	}
+	s.docs = roots
+	return nil
+}
+
+// documents are the roots of the documents that hold anything, each of at most
+// so many values with its aliases expanded.
+func (s *source) documents(most int) ([]*yaml.Node, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(s.content))
+	var roots []*yaml.Node
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			break
+			return roots, nil
 		}
 		if err != nil {
-			return s.yamlError(err)
+			return nil, s.yamlError(err)
 		}
 		root := &doc
 		if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
@@ -123,19 +143,12 @@ func (s *source) parse() error {
 		if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 			continue
 		}
-		if root.Kind != yaml.MappingNode {
-			return fmt.Errorf("%s: a Compose file is a mapping of services:, networks: and so on; this is a %s", Position{s.name, root.Line}, kindName(root))
-		}
-		e := expansion{source: s, sizes: map[*yaml.Node]int{}}
+		e := expansion{source: s, sizes: map[*yaml.Node]int{}, most: most}
 		if _, err := e.size(root, 0); err != nil {
-			return err
+			return nil, err
 		}
-		s.docs = append(s.docs, root)
+		roots = append(roots, root)
 	}
-	if len(s.docs) == 0 {
-		return fmt.Errorf("%s: the file is empty", s.name)
-	}
-	return nil
 }
 
 // yamlError puts a parser's message on one line behind file and line: where
@@ -157,6 +170,7 @@ func (s *source) yamlError(err error) error {
 type expansion struct {
 	source *source
 	sizes  map[*yaml.Node]int // -1: being counted
+	most   int
 }
 
 func (e *expansion) size(n *yaml.Node, depth int) (int, error) {
@@ -183,8 +197,8 @@ func (e *expansion) size(n *yaml.Node, depth int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if total += size; total > maxNodes {
-			return 0, fmt.Errorf("%s: the file has more than %d values once its anchors are expanded", Position{e.source.name, n.Line}, maxNodes)
+		if total += size; total > e.most {
+			return 0, fmt.Errorf("%s: the file has more than %d values once its anchors are expanded", Position{e.source.name, n.Line}, e.most)
 		}
 	}
 	e.sizes[n] = total

@@ -96,6 +96,9 @@ type Service struct {
 	DependsOn     []Dependency   `json:"dependsOn,omitempty"`
 	Restart       *RestartPolicy `json:"restartPolicy,omitempty"` // deploy.restart_policy; nil: the engine's in Spec
 	Develop       bool           `json:"-"`
+	// StartFirst: where a replica changes its node, the new container is to be
+	// ready before the old one stops (deploy.update_config.order: start-first).
+	StartFirst bool `json:"startFirst,omitempty"`
 	// Placement is what the scheduler must know of each replica. It is no part of
 	// Revision: a change of it may move replicas, but one that stands on a node
 	// that still suits it is not created anew.

@@ -13,7 +13,6 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/berth-dev/berth/runtime"
-	"github.com/berth-dev/berth/scheduler"
 )
 
 // translator turns a project into a Stack. It reads the contents of configs
@@ -43,7 +42,6 @@ func (t *translator) stack() (*Stack, error) {
 		EnvFiles:    slices.Clone(t.envFiles),
 		Profiles:    slices.Sorted(slices.Values(p.Profiles)),
 		Inactive:    p.DisabledServiceNames(),
-		Scheduling:  scheduler.Policy{SharedPorts: true}, // the nodes are parts of one engine
 	}
 	slices.Sort(s.Inactive)
 	used := p.WithoutUnnecessaryResources()
@@ -67,7 +65,13 @@ func (t *translator) stack() (*Stack, error) {
 		}
 		s.Services = append(s.Services, svc)
 	}
-	return s, nil
+	if err := t.nodes(s); err != nil {
+		return nil, err
+	}
+	if t.opts.NoConsistency {
+		return s, nil
+	}
+	return s, t.checkPlacement(s)
 }
 
 func (t *translator) network(key string, c types.NetworkConfig) Network {
@@ -119,6 +123,7 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		Name:          c.Name,
 		PullPolicy:    pullPolicy(c),
 		ContainerName: c.ContainerName,
+		Mode:          mode(c),
 		Replicas:      c.GetScale(),
 		DependsOn:     dependencies(c),
 		Develop:       c.Develop != nil,
@@ -143,9 +148,10 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		s.Build = build(t.project, c)
 		spec.Image = imageName(t.project, c)
 	}
-	s.Placement = t.placement(c, &s)
 	s.Revision = t.revision(&s)
-	return s, nil
+	var err error
+	s.Placement, err = t.placement(c, &s)
+	return s, err
 }
 
 // pullPolicy writes refresh with its age as every_<age>; without one the image
@@ -399,9 +405,13 @@ func expose(list []string) ([]string, error) {
 }
 
 // restart gives each restart key its own meaning: restart: is the engine's,
-// deploy.restart_policy is Berth's and turns the engine's off.
+// deploy.restart_policy is Berth's and turns the engine's off. A job's replicas
+// are always restarted by Berth, which knows that one that exited with 0 is done.
 func (t *translator) restart(c types.ServiceConfig) (*RestartPolicy, runtime.RestartPolicy) {
 	if c.Deploy == nil || c.Deploy.RestartPolicy == nil {
+		if mode(c).Job() {
+			return t.jobPolicy(c), runtime.RestartPolicy{Name: "no"}
+		}
 		return nil, enginePolicy(c.Restart)
 	}
 	if c.Restart != "" {
@@ -409,7 +419,10 @@ func (t *translator) restart(c types.ServiceConfig) (*RestartPolicy, runtime.Res
 	}
 	p := c.Deploy.RestartPolicy
 	out := &RestartPolicy{Condition: p.Condition, Delay: defaultRestartDelay, Window: duration(p.Window)}
-	if out.Condition == "" {
+	switch {
+	case mode(c).Job() && out.Condition != "none": // as Swarm reads any for a job
+		out.Condition = "on-failure"
+	case out.Condition == "":
 		out.Condition = "any"
 	}
 	if p.Delay != nil {
@@ -419,6 +432,20 @@ func (t *translator) restart(c types.ServiceConfig) (*RestartPolicy, runtime.Res
 		out.MaxAttempts = int(min(*p.MaxAttempts, math.MaxInt32))
 	}
 	return out, runtime.RestartPolicy{Name: "no"}
+}
+
+// jobPolicy is restart: of a job. Without it a failed replica is run again, as
+// Swarm does.
+func (t *translator) jobPolicy(c types.ServiceConfig) *RestartPolicy {
+	engine := enginePolicy(c.Restart)
+	out := &RestartPolicy{Condition: "on-failure", Delay: defaultRestartDelay, MaxAttempts: engine.MaxRetries}
+	switch engine.Name {
+	case "no":
+		out.Condition = "none"
+	case "always", "unless-stopped":
+		t.warn("means on-failure for a job: a replica that exited with 0 is done", "services", c.Name, "restart")
+	}
+	return out
 }
 
 // defaultRestartDelay is what the Compose specification waits between restarts.
