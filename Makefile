@@ -113,6 +113,11 @@ bench-go: .bin/benchstat-$(BENCHSTAT) ## Run the Go benchmarks and sum them up
 	go test -run '^$$' -bench . -benchmem -count 6 $(UNIT_PACKAGES) | tee .cache/bench.txt
 	$< .cache/bench.txt
 
+# A module of its own, so that what swarmkit needs stays out of go.mod.
+.PHONY: bench-peers
+bench-peers: ## Place the same tasks with swarmkit's scheduler and with Berth's (some minutes)
+	cd scheduler/peers && go run . $(BENCHFLAGS)
+
 .PHONY: cover
 cover: ## Show the unit tests' coverage; the profile stays in cover.out
 	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/... $(UNIT_PACKAGES)
