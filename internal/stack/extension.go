@@ -99,7 +99,7 @@ func (s setting) isText() bool {
 // text is a scalar as text.
 func (s setting) text() string {
 	if f, ok := s.value.(float64); ok {
-		return strconv.FormatFloat(f, 'f', -1, 64)
+		return plain(f)
 	}
 	if !s.isText() {
 		return ""

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/scheduler"
 )
 
 // FuzzLoad feeds any bytes as a Compose file: a load ends, with a stack or
@@ -18,6 +19,10 @@ func FuzzLoad(f *testing.F) {
 		"a: &a {b: *a}", "services: !reset {}", "services: {a: !override {image: b}}", "services:\n  a:\n    <<: [{image: b}, {image: c}]",
 		"services: {a: {image: b, ulimits: {nofile: {soft: 1, hard: x}}}}", "---\nservices: {a: {image: b}}\n---\nnetworks: {c: }",
 		"services: {a: {image: b, volumes: [{type: bind}], secrets: [{}], configs: [{}]}}", "services: {a: {image: b, deploy: {replicas: '3'}}}",
+		service("x-berth: {affinity: {required: [{services: [web]}], nodes: {required: [{labels: {a: b}, expressions: [{key: c, operator: Gt, values: [1]}]}]}}, antiAffinity: {preferred: [{services: [web], weight: 2}]}}") + twoNodes,
+		service("x-berth: {tolerations: ['a=b:NoSchedule', '*', {operator: Exists}], spread: [{topologyKey: node, maxSkew: 2}], reservations: {network: 1.5Gbit, disk: 1k}, priority: ${A}}") + twoNodes,
+		service("deploy: {mode: global-job, placement: {constraints: ['node.labels.a != b'], preferences: [{spread: engine.labels.c}]}, resources: {reservations: {cpus: '.5', generic_resources: [{discrete_resource_spec: {kind: d, value: 1}}]}}}"),
+		"x-berth: {weights: {taints: 3}, nodes: [{name: a, cpus: 1e-3, network: 1t, taints: ['a:NoExecute'], resources: {x: 1}}]}\nservices: {}\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -42,10 +47,64 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			t.Fatalf("the second load fails: %v", err)
 		}
+		placeable(t, got.Stack)
 		for _, s := range got.Stack.Services {
 			if o := again.Stack.Service(s.Name); o == nil || o.Revision != s.Revision {
 				t.Errorf("service %s has another revision the second time", s.Name)
 			}
 		}
 	})
+}
+
+// FuzzLoadNodes feeds any bytes as a file of nodes: there is one line about the
+// file, or nodes that a scheduler takes.
+func FuzzLoadNodes(f *testing.F) {
+	for _, seed := range []string{
+		twoNodes, "- {name: a, cpus: 0.5}\n- {name: b, memory: 6M}\n", `{"nodes": [{"name": "a", "pids": "5"}], "overcommit": true}`,
+		"nodes: [&a {name: a, labels: {b: 1.0}}, {<<: *a, name: c}]", "- {name: a, taints: ['a=b=c:NoSchedule'], resources: {gpu: 1}, network: 0.5kbit, disk: 1.5t}", "[[]]", "--- 1",
+	} {
+		f.Add([]byte(seed))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(dir, "nodes.yaml")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		nodes, _, err := stack.LoadNodes(path)
+		if err != nil {
+			if msg := err.Error(); strings.ContainsAny(msg, "\n\r\x00\x1b") || !strings.Contains(msg, "nodes.yaml") {
+				t.Errorf("not one line about the file: %q", msg)
+			}
+			return
+		}
+		c, err := scheduler.New(scheduler.Policy{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes {
+			if err := c.AddNode(n.Node); err != nil {
+				t.Errorf("the scheduler refuses %+v: %v", n, err)
+			}
+		}
+	})
+}
+
+// placeable wants the scheduler to accept all that a load accepts.
+func placeable(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	c, err := scheduler.New(s.Scheduling)
+	if err != nil {
+		t.Fatalf("the scheduler refuses the policy %+v: %v", s.Scheduling, err)
+	}
+	for _, n := range s.Nodes {
+		if err := c.AddNode(n.Node); err != nil {
+			t.Errorf("the scheduler refuses %+v: %v", n, err)
+		}
+	}
+	for _, svc := range s.Services {
+		if _, err := c.Register(svc.Placement); err != nil {
+			t.Errorf("the scheduler refuses %+v: %v", svc.Placement, err)
+		}
+	}
 }

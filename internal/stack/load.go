@@ -31,6 +31,9 @@ type LoadOptions struct {
 	Environ     []string  // KEY=value; the process's environment, handed in
 	// Services whose profile is activated because they were named on the command line.
 	Services []string
+	// Nodes are the virtual nodes in place of x-berth.nodes, such as those of
+	// simulate --nodes; empty: those of the files.
+	Nodes []Node
 	// AllResources keeps networks, volumes, secrets and configs that no active
 	// service uses (--all-resources).
 	AllResources bool

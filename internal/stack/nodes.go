@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	// localNode is what the part of the engine is called that no node takes.
+	localNode = "local"
 	// minNodeMemory is the least memory an engine starts a container with.
 	minNodeMemory = 6 << 20
 	// maxNodeFile is the largest file of nodes that is parsed, in bytes.
@@ -43,6 +45,9 @@ func nodeList(list setting) ([]Node, error) {
 // node reads one virtual node.
 func node(s setting) (Node, error) {
 	n := Node{Node: scheduler.Node{Name: s.get("name").text()}}
+	if strings.EqualFold(n.Name, localNode) {
+		return n, s.get("name").fail("%q is the engine itself, beside the nodes; choose another name", n.Name)
+	}
 	for _, part := range []struct {
 		key, resource string
 		amount        *int64
@@ -186,7 +191,7 @@ func LoadNodes(path string) (nodes []Node, overcommit bool, err error) {
 		return nil, false, err
 	}
 	if len(nodes) == 0 {
-		return nil, false, fmt.Errorf("%s: there are no nodes in it; give at least one under nodes:", path)
+		return nil, false, fmt.Errorf("%s: there are no nodes in it; give nodes: at least one", path)
 	}
 	return nodes, s.get("overcommit").flag(), nil
 }

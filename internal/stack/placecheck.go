@@ -129,15 +129,22 @@ func (c *placement) size() error {
 		if need <= most {
 			continue
 		}
-		key := reservedKeys[name]
-		if key == "" {
-			key = "deploy.resources.reservations.generic_resources"
-		}
-		return c.bad(key, "each replica reserves %s %s, more than any node has: the largest, %s, has %s",
+		return c.bad(c.reservedKey(name), "each replica reserves %s %s, more than any node has: the largest, %s, has %s",
 			scheduler.FormatAmount(name, need), name, largest, scheduler.FormatAmount(name, most))
 	}
 	return c.bad("deploy.resources.reservations", "no node is large enough for a replica in all resources at once: %s lacks %s",
 		c.stack.Nodes[0].Name, short[0])
+}
+
+// reservedKey is where the service reserves a resource.
+func (c *placement) reservedKey(resource string) string {
+	switch key := reservedKeys[resource]; {
+	case resource == scheduler.Memory:
+		return c.present(key, "mem_reservation")
+	case key != "":
+		return key
+	}
+	return "deploy.resources.reservations.generic_resources"
 }
 
 // lacks names the first resource of which an empty node has too little, or "".
@@ -433,7 +440,7 @@ func (l *loading) affinityCycle(s *Stack) error {
 	trail = slices.Concat(trail[at:], trail[:at])
 	name = trail[0]
 	key := []string{"services", name, extensionKey, "affinity", "required"}
-	return l.fail(fmt.Errorf("cycle of required affinity and depends_on: %s; each waits for the next to be placed, so none could ever start: drop one, or use preferred:",
+	return l.fail(fmt.Errorf("cycle of required affinity and depends_on: %s; each waits for the next to be placed, so none could ever start: drop one of them, or use preferred: instead",
 		strings.Join(append(trail, name), " → ")), key...)
 }
 

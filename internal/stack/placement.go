@@ -25,6 +25,9 @@ func (t *translator) nodes(s *Stack) error {
 	if s.Nodes, err = nodeList(ext.get("nodes")); err != nil {
 		return err
 	}
+	if len(t.opts.Nodes) > 0 {
+		s.Nodes = slices.Clone(t.opts.Nodes)
+	}
 	s.Overcommit = ext.get("overcommit").flag()
 	s.Scheduling, err = policy(ext)
 	return err
@@ -126,7 +129,7 @@ func (t *translator) generic(list []types.GenericResource, at []string) (map[str
 		at := append(slices.Clone(at), strconv.Itoa(i))
 		d := g.DiscreteResourceSpec
 		if d == nil {
-			return nil, t.fail(errors.New("says nothing; give discrete_resource_spec: with kind: and value:"), at...)
+			return nil, t.fail(errors.New("says nothing; write discrete_resource_spec: {kind: gpu, value: 1}"), at...)
 		}
 		if err := checkResourceName(d.Kind); err != nil {
 			return nil, t.fail(fmt.Errorf("the kind: %w", err), at...)

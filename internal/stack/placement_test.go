@@ -216,6 +216,7 @@ func TestBadPlacement(t *testing.T) {
 		"name with a slash":      {nodes("{name: a/b}"), `"a/b" is not a value this key takes`},
 		"long name":              {nodes("{name: " + strings.Repeat("a", 64) + "}"), "x-berth.nodes.1.name: is longer than 63 characters"},
 		"name twice":             {nodes("{name: Good}"), `compose.yaml:6: x-berth.nodes.1.name: the node "Good" is declared twice; the first is nodes.0: rename or drop one`},
+		"name of the engine":     {nodes("{name: Local}"), `x-berth.nodes.1.name: "Local" is the engine itself, beside the nodes; choose another name`},
 		"no CPUs":                {nodes("{name: a, cpus: 0}"), "compose.yaml:6: x-berth.nodes.1.cpus: is 0; it must be more than nothing, or left out"},
 		"negative CPUs":          {nodes("{name: a, cpus: -1}"), `x-berth.nodes.1.cpus: "-1" is not a number of CPUs such as 0.5`},
 		"CPUs without number":    {nodes("{name: a, cpus: .nan}"), `is not a number of CPUs such as 0.5`},
@@ -233,7 +234,7 @@ func TestBadPlacement(t *testing.T) {
 		"no network":             {nodes("{name: a, network: 0M}"), "x-berth.nodes.1.network: is 0M; it must be more than nothing"},
 		"absurd network":         {nodes("{name: a, network: 99999T}"), `"99999T" is not a rate`},
 		"no pids":                {nodes("{name: a, pids: 0}"), "x-berth.nodes.1.pids: 0 is less than 1"},
-		"absurd pids":            {nodes("{name: a, pids: 99999999}"), "x-berth.nodes.1.pids: 99999999 is more than 4.194304e+06"},
+		"absurd pids":            {nodes("{name: a, pids: 99999999}"), "x-berth.nodes.1.pids: 99999999 is more than 4194304"},
 		"no pieces":              {nodes("{name: a, resources: {gpu: 0}}"), "x-berth.nodes.1.resources.gpu: 0 is less than 1"},
 		"memory as pieces":       {nodes("{name: a, resources: {memory: 5}}"), `x-berth.nodes.1.resources.memory: "memory" is no generic resource; it has a key of its own`},
 		"bad label":              {nodes("{name: a, labels: {'a b': c}}"), `x-berth.nodes.1.labels.a b: the key "a b" holds a space`},
@@ -281,18 +282,19 @@ func TestBadPlacement(t *testing.T) {
 		"generic without kind":        {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {value: 1}}]}}}"), `services.web.deploy.resources.reservations.generic_resources.0: the kind: is empty`},
 		"generic without pieces":      {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 0}}]}}}"), `compose.yaml:4: services.web.deploy.resources.reservations.generic_resources.0: reserves 0 of "gpu"; give a value: from 1 on`},
 		"generic twice":               {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 1}}, {discrete_resource_spec: {kind: gpu, value: 2}}]}}}"), `generic_resources.1: reserves "gpu" a second time; keep one`},
-		"generic of nothing":          {deploy("{resources: {reservations: {generic_resources: [{}]}}}"), `generic_resources.0: says nothing; give discrete_resource_spec: with kind: and value:`},
+		"generic of nothing":          {deploy("{resources: {reservations: {generic_resources: [{}]}}}"), `generic_resources.0: says nothing; write discrete_resource_spec: {kind: gpu, value: 1}`},
 		"no disk reserved":            {berth("{reservations: {disk: 0}}"), `compose.yaml:4: services.web.x-berth.reservations.disk: is 0; it must be more than nothing, or left out`},
 
-		"larger than every node":      {deploy("{resources: {reservations: {memory: 512M}}}") + twoNodes, `compose.yaml:4: services.web.deploy.resources.reservations.memory: each replica reserves 512M memory, more than any node has: the largest, edge-1, has 256M`},
-		"more CPU than every node":    {deploy("{resources: {reservations: {cpus: '1.5'}}}") + twoNodes, `reserves 1.5 cpu, more than any node has: the largest, edge-2, has 1`},
-		"more pieces than every node": {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]}}}") + twoNodes, `services.web.deploy.resources.reservations.generic_resources: each replica reserves 2 gpu, more than any node has: the largest, edge-1, has 1`},
-		"pieces that no node has":     {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: tpu, value: 2}}]}}}") + twoNodes, `each replica reserves 2 tpu, more than any node has: the largest, edge-1, has 0`},
-		"faster than every node":      {berth("{reservations: {network: 1G}}") + twoNodes, `services.web.x-berth.reservations.network: each replica reserves 1G network, more than any node has: the largest, edge-1, has 100M`},
-		"on no node at once":          {deploy("{resources: {reservations: {cpus: '0.75', memory: 200M}}}") + twoNodes, `services.web.deploy.resources.reservations: no node is large enough for a replica in all resources at once: edge-1 lacks cpu`},
-		"limit above every node":      {service("mem_limit: 1G") + twoNodes, `compose.yaml:2: services.web.mem_limit: the limit of 1G memory is more than any node has: the largest, edge-1, has 256M; lower the limit`},
-		"CPU limit above every node":  {deploy("{resources: {limits: {cpus: '2'}}}") + twoNodes, `services.web.deploy.resources.limits.cpus: the limit of 2 cpu is more than any node has: the largest, edge-2, has 1`},
-		"pids limit above every node": {service("pids_limit: 100") + twoNodes, `services.web.pids_limit: the limit of 100 pids is more than any node has: the largest, edge-2, has 80`},
+		"larger than every node":          {deploy("{resources: {reservations: {memory: 512M}}}") + twoNodes, `compose.yaml:4: services.web.deploy.resources.reservations.memory: each replica reserves 512M memory, more than any node has: the largest, edge-1, has 256M`},
+		"old key, larger than every node": {"services:\n  web:\n    image: a\n    mem_reservation: 512M\n" + twoNodes, `compose.yaml:4: services.web.mem_reservation: each replica reserves 512M memory`},
+		"more CPU than every node":        {deploy("{resources: {reservations: {cpus: '1.5'}}}") + twoNodes, `reserves 1.5 cpu, more than any node has: the largest, edge-2, has 1`},
+		"more pieces than every node":     {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]}}}") + twoNodes, `services.web.deploy.resources.reservations.generic_resources: each replica reserves 2 gpu, more than any node has: the largest, edge-1, has 1`},
+		"pieces that no node has":         {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: tpu, value: 2}}]}}}") + twoNodes, `each replica reserves 2 tpu, more than any node has: the largest, edge-1, has 0`},
+		"faster than every node":          {berth("{reservations: {network: 1G}}") + twoNodes, `services.web.x-berth.reservations.network: each replica reserves 1G network, more than any node has: the largest, edge-1, has 100M`},
+		"on no node at once":              {deploy("{resources: {reservations: {cpus: '0.75', memory: 200M}}}") + twoNodes, `services.web.deploy.resources.reservations: no node is large enough for a replica in all resources at once: edge-1 lacks cpu`},
+		"limit above every node":          {service("mem_limit: 1G") + twoNodes, `compose.yaml:2: services.web.mem_limit: the limit of 1G memory is more than any node has: the largest, edge-1, has 256M; lower the limit`},
+		"CPU limit above every node":      {deploy("{resources: {limits: {cpus: '2'}}}") + twoNodes, `services.web.deploy.resources.limits.cpus: the limit of 2 cpu is more than any node has: the largest, edge-2, has 1`},
+		"pids limit above every node":     {service("pids_limit: 100") + twoNodes, `services.web.pids_limit: the limit of 100 pids is more than any node has: the largest, edge-2, has 80`},
 
 		"unknown service":        {berth("{affinity: {required: [{services: [bd]}]}}"), `compose.yaml:4: services.web.x-berth.affinity.required.0.services: the service "bd" is not defined; the file has db, web`},
 		"mistyped service":       {service("x-berth: {antiAffinity: {preferred: [{services: [cach]}]}}") + "  cache: {image: a}\n", `services.web.x-berth.antiAffinity.preferred.0.services: the service "cach" is not defined; did you mean cache?`},
@@ -326,7 +328,7 @@ func TestBadPlacement(t *testing.T) {
 		"spread twice":           {berth("{spread: [{topologyKey: zone}, {topologyKey: node.labels.zone, maxSkew: 2}]}"), `services.web.x-berth.spread.1: a rule for the same topologyKey stands in the list already; keep one`},
 		"domains for a wish":     {berth("{spread: [{topologyKey: zone, minDomains: 2, whenUnsatisfiable: schedule}]}"), `services.web.x-berth.spread.0.minDomains: has no meaning with whenUnsatisfiable: schedule`},
 		"Kubernetes's own words": {berth("{spread: [{topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}"), `"DoNotSchedule" is not one of hold, schedule`},
-		"priority beyond all":    {berth("{priority: 2000000000}"), `services.web.x-berth.priority: 2000000000 is more than 1e+09`},
+		"priority beyond all":    {berth("{priority: 2000000000}"), `services.web.x-berth.priority: 2000000000 is more than 1000000000`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := project(t, map[string]string{"compose.yaml": c.file})
@@ -445,7 +447,7 @@ func TestBadNodeFiles(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
 		"empty":           {"", "nodes.yaml: the file is empty"},
 		"text":            {"edge-1\n", "nodes.yaml:1: a file of nodes is a list of nodes or a mapping with nodes:; this is text"},
-		"no nodes":        {"nodes: []\n", "nodes.yaml: there are no nodes in it; give at least one under nodes:"},
+		"no nodes":        {"nodes: []\n", "nodes.yaml: there are no nodes in it; give nodes: at least one"},
 		"other key":       {"node: []\n", `nodes.yaml:1: node: unknown key "node"; did you mean nodes?`},
 		"no YAML":         {"- {name: a\n", "not valid YAML"},
 		"two documents":   {"- name: a\n---\n- name: b\n", "nodes.yaml:3: a second document begins here"},
@@ -504,22 +506,39 @@ func TestParseNode(t *testing.T) {
 		t.Errorf("the least: %+v, %v", got, err)
 	}
 	for want, f := range map[string]stack.NodeFlags{
-		`the node's name: "" is not a value this key takes`:                              {},
-		`the node's name: "a b" is not a value this key takes`:                           {Name: "a b"},
-		`--cpus: "many" is not a number of CPUs such as 0.5`:                             {Name: "a", CPUs: "many"},
-		`--cpus: is 0; it must be more than nothing, or left out`:                        {Name: "a", CPUs: "0"},
-		`--memory: is 12; a node needs at least 6M, since no container starts with less`: {Name: "a", Memory: "12"},
-		`--network: "fast" is not a rate in bits per second such as 100M or 2.5G`:        {Name: "a", Network: "fast"},
-		`--pids: is text; it must be an integer`:                                         {Name: "a", Pids: "some"},
-		`--label: "zone" is not key=value`:                                               {Name: "a", Labels: []string{"zone"}},
-		`--label: "zone" is given twice`:                                                 {Name: "a", Labels: []string{"zone=a", "zone=b"}},
-		`--label a b: the key "a b" holds a space, control character or '='`:             {Name: "a", Labels: []string{"a b=c"}},
-		`--resource gpu: is text; it must be an integer`:                                 {Name: "a", Resources: []string{"gpu=x"}},
-		`--resource cpus: "cpus" is no generic resource; it has a key of its own`:        {Name: "a", Resources: []string{"cpus=1"}},
-		`--taint: taint "k=v" has no effect: write key=value:NoSchedule`:                 {Name: "a", Taints: []string{"k=v"}},
+		`the node's name: "" is not a value this key takes`:                                    {},
+		`the node's name: "a b" is not a value this key takes`:                                 {Name: "a b"},
+		`the node's name: "local" is the engine itself, beside the nodes; choose another name`: {Name: "local"},
+		`--cpus: "many" is not a number of CPUs such as 0.5`:                                   {Name: "a", CPUs: "many"},
+		`--cpus: is 0; it must be more than nothing, or left out`:                              {Name: "a", CPUs: "0"},
+		`--memory: is 12; a node needs at least 6M, since no container starts with less`:       {Name: "a", Memory: "12"},
+		`--network: "fast" is not a rate in bits per second such as 100M or 2.5G`:              {Name: "a", Network: "fast"},
+		`--pids: is text; it must be an integer`:                                               {Name: "a", Pids: "some"},
+		`--label: "zone" is not key=value`:                                                     {Name: "a", Labels: []string{"zone"}},
+		`--label: "zone" is given twice`:                                                       {Name: "a", Labels: []string{"zone=a", "zone=b"}},
+		`--label a b: the key "a b" holds a space, control character or '='`:                   {Name: "a", Labels: []string{"a b=c"}},
+		`--resource gpu: is text; it must be an integer`:                                       {Name: "a", Resources: []string{"gpu=x"}},
+		`--resource cpus: "cpus" is no generic resource; it has a key of its own`:              {Name: "a", Resources: []string{"cpus=1"}},
+		`--taint: taint "k=v" has no effect: write key=value:NoSchedule`:                       {Name: "a", Taints: []string{"k=v"}},
 	} {
 		if got, err := stack.ParseNode(f); err == nil || err.Error() != want {
 			t.Errorf("got  %+v, %v\nwant %s", got, err, want)
 		}
+	}
+}
+
+// TestNodesInPlace: nodes that are handed in replace those of the files.
+func TestNodesInPlace(t *testing.T) {
+	dir := project(t, map[string]string{"compose.yaml": service("mem_limit: 1G") + twoNodes})
+	if _, err := stack.Load(t.Context(), stack.LoadOptions{WorkingDir: dir}); err == nil {
+		t.Fatal("the file's own nodes are large enough")
+	}
+	large := []stack.Node{{Node: scheduler.Node{Name: "large", Capacity: scheduler.Resources{Memory: 1 << 30}}}}
+	got, err := stack.Load(t.Context(), stack.LoadOptions{WorkingDir: dir, Nodes: large})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got.Stack.Nodes, large) {
+		t.Errorf("got %+v", got.Stack.Nodes)
 	}
 }

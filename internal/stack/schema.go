@@ -286,10 +286,10 @@ func (v *validator) extension(def string, n *yaml.Node, path []string) error {
 // validator checks the nodes of one file. A scalar with a variable in it fits
 // every scalar type: the library converts it once it is known.
 type validator struct {
-	source *source
-	root   *rule // whose $defs a $ref means
-	ports  int   // published so far
-	settled bool // all variables have been replaced
+	source  *source
+	root    *rule // whose $defs a $ref means
+	ports   int   // published so far
+	settled bool  // all variables have been replaced
 	// lenient takes text that reads as a number or boolean as one, as the
 	// specification's own schema does: interpolation leaves text.
 	lenient bool
@@ -625,10 +625,10 @@ func (v *validator) scalar(r *rule, n *yaml.Node, path []string) *invalid {
 	if r.minimum != nil || r.maximum != nil {
 		f, err := strconv.ParseFloat(n.Value, 64)
 		if err == nil && r.minimum != nil && f < *r.minimum {
-			return v.fail(n, path, "%s is less than %v", clip(n.Value), *r.minimum)
+			return v.fail(n, path, "%s is less than %s", clip(n.Value), plain(*r.minimum))
 		}
 		if err == nil && r.maximum != nil && f > *r.maximum {
-			return v.fail(n, path, "%s is more than %v", clip(n.Value), *r.maximum)
+			return v.fail(n, path, "%s is more than %s", clip(n.Value), plain(*r.maximum))
 		}
 	}
 	if r.format == "port" {
@@ -639,6 +639,9 @@ func (v *validator) scalar(r *rule, n *yaml.Node, path []string) *invalid {
 	}
 	return nil
 }
+
+// plain writes a number without an exponent.
+func plain(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // maxPorts bounds how many ports the ranges of one file expand to: the library
 // makes an entry of each.

@@ -15,7 +15,8 @@ import (
 )
 
 // Stack is one Compose project, resolved. Lists are sorted by name, so that
-// two loads of one file are equal.
+// two loads of one file are equal; only Nodes keep their order, as ties between
+// nodes go to the first.
 type Stack struct {
 	Name        string    `json:"name"`
 	WorkingDir  string    `json:"workingDir"`
