@@ -1,10 +1,10 @@
 // Command bench measures Berth against the floor the Docker engine itself
 // sets: the same containers, made by the raw Engine API at its best
-// concurrency, in the same run on the same machine. It prints ratios, since
-// seconds belong to a machine; the program fails only when something does not
-// work, never because it was slow.
+// concurrency, in the same run on the same machine. It prints each row as soon
+// as it is measured, and ratios, since seconds belong to a machine; the program
+// fails only when something does not work, never because it was slow.
 //
-//	go run ./integration/bench [-runs 3] [-replicas 50] [-berth bin/berth]
+//	go run ./integration/bench [-only up,ps] [-runs 3] [-budget 2m] [-replicas 50] [-berth bin/berth]
 package main
 
 import (
@@ -20,26 +20,31 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 )
 
 // options are the program's flags.
 type options struct {
 	runs     int
+	budget   time.Duration
+	commands int
 	replicas int
+	idlers   int
+	idle     time.Duration
 	berth    string
 	only     string
-	idle     time.Duration
 }
 
 func main() {
 	var opts options
 	flag.IntVar(&opts.runs, "runs", 3, "runs of each measurement; the median counts")
-	flag.IntVar(&opts.replicas, "replicas", 50, "replicas of the large service")
-	flag.StringVar(&opts.berth, "berth", "", "berth binary; empty: built for the run")
-	flag.StringVar(&opts.only, "only", "", "run only the measurements whose name contains this")
+	flag.DurationVar(&opts.budget, "budget", 2*time.Minute, "no further run is begun once a measurement has taken this long")
+	flag.IntVar(&opts.commands, "commands", 31, "runs of each command that finds nothing to do")
+	flag.IntVar(&opts.replicas, "replicas", 50, "replicas of the large service; at least 2")
+	flag.IntVar(&opts.idlers, "idle-replicas", 100, "replicas that the idle daemon keeps")
 	flag.DurationVar(&opts.idle, "idle", 30*time.Second, "how long the idle daemon is watched")
+	flag.StringVar(&opts.berth, "berth", "", "berth binary; empty: built for the run")
+	flag.StringVar(&opts.only, "only", "", "measure only these, separated by commas: "+strings.Join(allNames(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -49,23 +54,65 @@ func main() {
 	}
 }
 
-// row is one line of the table.
-type row struct {
-	name, floor, berth, ratio, target string
+// measurement fills one or more rows of the table.
+type measurement struct {
+	names []string // as -only has them
+	fn    func(*bench, context.Context) error
+}
+
+// measurements are all there are, in the table's order.
+func measurements() []measurement {
+	return []measurement{
+		{[]string{"up", "down"}, (*bench).up},
+		{[]string{"noop", "ps"}, (*bench).commands},
+		{[]string{"scale"}, (*bench).scale},
+		{[]string{"chain"}, (*bench).chain},
+		{[]string{"idle"}, (*bench).idle},
+		{[]string{"plan"}, (*bench).plan},
+	}
+}
+
+func allNames() []string {
+	var names []string
+	for _, m := range measurements() {
+		names = append(names, m.names...)
+	}
+	return names
+}
+
+// wanted reads -only; nil: everything.
+func wanted(only string) ([]string, error) {
+	if only == "" {
+		return nil, nil
+	}
+	names := strings.Split(only, ",")
+	for _, n := range names {
+		if !slices.Contains(allNames(), n) {
+			return nil, fmt.Errorf("-only %s: there is no such measurement; there are %s", n, strings.Join(allNames(), ", "))
+		}
+	}
+	return names, nil
 }
 
 // bench is one run of the program.
 type bench struct {
 	opts  options
+	only  []string // empty: every row
+	out   io.Writer
 	raw   *rawEngine
 	dir   string
 	image string
 	env   []string
-	rows  []row
 }
 
 func run(ctx context.Context, opts options, out io.Writer) (err error) {
-	b := &bench{opts: opts, image: "berth-bench:latest"}
+	b := &bench{opts: opts, out: out, image: "berth-bench:latest"}
+	if b.only, err = wanted(opts.only); err != nil {
+		return err
+	}
+	if opts.runs < 1 || opts.commands < 1 || opts.replicas < 2 || opts.idlers < 1 {
+		return errors.New("-runs, -commands and -idle-replicas are at least 1, -replicas at least 2")
+	}
 	if b.dir, err = os.MkdirTemp("", "berth-bench-"); err != nil {
 		return err
 	}
@@ -73,53 +120,71 @@ func run(ctx context.Context, opts options, out io.Writer) (err error) {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	for _, m := range []struct {
-		name string
-		fn   func(context.Context) error
-	}{
-		{"up", b.up}, {"scale", b.scale}, {"chain", b.chain}, {"idle", b.idle}, {"plan", b.plan},
-	} {
-		if !strings.Contains(m.name, opts.only) {
+	return b.measure(ctx)
+}
+
+func (b *bench) measure(ctx context.Context) error {
+	fmt.Fprintf(b.out, "Median of the runs; floor: the raw Engine API, best of %s parallel calls.\n\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(parallels), " ", " and "), "[]"))
+	b.print(row{name: "measurement", floor: "floor", berth: "berth", ratio: "ratio", target: "target", runs: "runs"})
+	for _, m := range measurements() {
+		if !slices.ContainsFunc(m.names, b.wants) {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "measuring %s…\n", m.name)
-		if err := m.fn(ctx); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+		if err := m.fn(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(m.names, ", "), err)
 		}
 	}
-	return b.print(out)
+	return nil
 }
 
-func (b *bench) print(out io.Writer) error {
-	fmt.Fprintf(out, "go run ./integration/bench -runs %d -replicas %d   (median of the runs; floor: raw Engine API, best of 4 and 8 parallel calls)\n\n", b.opts.runs, b.opts.replicas)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "measurement\tfloor\tberth\tratio\ttarget")
-	for _, r := range b.rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, r.floor, r.berth, r.ratio, r.target)
-	}
-	return w.Flush()
+// wants reports whether a row was asked for.
+func (b *bench) wants(name string) bool { return len(b.only) == 0 || slices.Contains(b.only, name) }
+
+// row is one line of the table.
+type row struct {
+	name, floor, berth, ratio, target, runs string
 }
 
-// compare adds a row for two series of times.
+func (b *bench) print(r row) {
+	fmt.Fprintf(b.out, "%-40s  %8s  %18s  %5s  %8s  %s\n", r.name, r.floor, r.berth, r.ratio, r.target, r.runs)
+}
+
+// compare prints the row of two series of times.
 func (b *bench) compare(name string, floor, berth []time.Duration, target float64) {
 	f, d := median(floor), median(berth)
-	b.rows = append(b.rows, row{
-		name: name, floor: seconds(f), berth: seconds(d),
-		ratio: fmt.Sprintf("%.2f", d.Seconds()/f.Seconds()), target: fmt.Sprintf("≤ %.2f", target),
+	b.print(row{
+		name: name, floor: seconds(f), berth: seconds(d), ratio: fmt.Sprintf("%.2f", d.Seconds()/f.Seconds()),
+		target: fmt.Sprintf("≤ %.2f", target), runs: fmt.Sprint(len(berth)),
 	})
 }
 
-// figure adds a row without a floor.
+// figure prints a row without a ratio.
 func (b *bench) figure(name, value, target string) {
-	b.rows = append(b.rows, row{name: name, floor: "–", berth: value, ratio: "–", target: target})
+	b.print(row{name: name, floor: "–", berth: value, ratio: "–", target: target, runs: "1"})
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 
 func median(list []time.Duration) time.Duration {
 	s := slices.Clone(list)
 	slices.Sort(s)
 	return s[len(s)/2]
+}
+
+// repeat calls run for each run there is time for, at least once.
+func (b *bench) repeat(run func() error) error {
+	begin := time.Now()
+	for i := range b.opts.runs {
+		if i > 0 && time.Since(begin) > b.opts.budget {
+			break
+		}
+		if err := run(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepare builds the binary and the image and isolates the daemon.
@@ -146,7 +211,11 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err := b.build(ctx, "./integration/bench/sleeper", worker); err != nil {
 		return err
 	}
-	return b.raw.importImage(ctx, worker, b.image)
+	if err := b.raw.importImage(ctx, worker, b.image); err != nil {
+		return err
+	}
+	_, err = b.berth(ctx, b.dir, "-p", "bench-none", "ls") // reads only; the first pages of the binary are in memory
+	return err
 }
 
 func (b *bench) build(ctx context.Context, pkg, out string) error {
@@ -171,13 +240,22 @@ func (b *bench) berth(ctx context.Context, dir string, args ...string) (time.Dur
 	return took, nil
 }
 
-// stack writes a compose file into a folder of its own.
-func (b *bench) stack(name, compose string) (string, error) {
+// stack writes a compose file into a folder of its own, and has the daemon
+// running that is to bring it up.
+func (b *bench) stack(ctx context.Context, name, compose string) (string, error) {
 	dir := filepath.Join(b.dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- nothing in it is secret
 		return "", err
 	}
-	return dir, os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(compose), 0o600)
+	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(compose), 0o600); err != nil {
+		return "", err
+	}
+	_, err := b.berth(ctx, dir, "plan", "--format", "json")
+	var code *exec.ExitError
+	if errors.As(err, &code) && code.ExitCode() == 2 { // there is something to do
+		err = nil
+	}
+	return dir, err
 }
 
 // cleanUp takes away what the run made, whatever happened.
@@ -185,11 +263,11 @@ func (b *bench) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(context.Background()), 5*time.Minute)
 	defer cancel()
 	var errs []error
-	for _, name := range []string{"bench-up", "bench-scale", "bench-chain", "bench-idle"} {
-		if _, err := os.Stat(filepath.Join(b.dir, name)); err == nil {
-			_, err := b.berth(ctx, filepath.Join(b.dir, name), "down", "-t", "0")
-			errs = append(errs, err)
-		}
+	stacks, err := filepath.Glob(filepath.Join(b.dir, "*", "compose.yaml"))
+	errs = append(errs, err)
+	for _, file := range stacks {
+		_, err := b.berth(ctx, filepath.Dir(file), "down", "-t", "0")
+		errs = append(errs, err)
 	}
 	errs = append(errs, b.stopDaemon(ctx))
 	if b.raw != nil {

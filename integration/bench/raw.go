@@ -11,11 +11,15 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 	"golang.org/x/sync/errgroup"
 )
+
+// benchLabel marks what the floor makes.
+const benchLabel = "berth-bench"
 
 // rawEngine is the floor: the Engine API with nothing in between.
 type rawEngine struct{ api *client.Client }
@@ -65,7 +69,7 @@ type group struct {
 }
 
 func (r *rawEngine) group(ctx context.Context, prefix, img string) (*group, error) {
-	_, err := r.api.NetworkCreate(ctx, prefix+"_default", network.CreateOptions{Driver: "bridge"})
+	_, err := r.api.NetworkCreate(ctx, prefix+"_default", network.CreateOptions{Driver: "bridge", Labels: map[string]string{benchLabel: prefix}})
 	return &group{raw: r, prefix: prefix, image: img, network: prefix + "_default"}, err
 }
 
@@ -89,7 +93,7 @@ func (g *group) grow(ctx context.Context, n, parallel int) error {
 
 func (g *group) create(ctx context.Context, i int) (string, error) {
 	res, err := g.raw.api.ContainerCreate(ctx,
-		&container.Config{Image: g.image, Labels: map[string]string{"berth-bench": g.prefix}},
+		&container.Config{Image: g.image, Labels: map[string]string{benchLabel: g.prefix}},
 		&container.HostConfig{NetworkMode: container.NetworkMode(g.network)},
 		&network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{g.network: {Aliases: []string{"web"}}}},
 		nil, fmt.Sprintf("%s-%d", g.prefix, i+1))
@@ -135,9 +139,27 @@ func each(ctx context.Context, n, parallel int, fn func(context.Context, int) er
 	return eg.Wait()
 }
 
+// list asks for a stack's containers.
+func (r *rawEngine) list(ctx context.Context, stack string) error {
+	_, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+stack))})
+	return err
+}
+
+// close removes what an interrupted floor has left, and the image.
 func (r *rawEngine) close(ctx context.Context, img string) error {
-	_, err := r.api.ImageRemove(ctx, img, image.RemoveOptions{})
-	return errors.Join(err, r.api.Close())
+	ours := filters.NewArgs(filters.Arg("label", benchLabel))
+	left, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ours})
+	errs := []error{err}
+	for i := range left {
+		errs = append(errs, r.api.ContainerRemove(ctx, left[i].ID, container.RemoveOptions{Force: true}))
+	}
+	networks, err := r.api.NetworkList(ctx, network.ListOptions{Filters: ours})
+	errs = append(errs, err)
+	for i := range networks {
+		errs = append(errs, r.api.NetworkRemove(ctx, networks[i].ID))
+	}
+	_, err = r.api.ImageRemove(ctx, img, image.RemoveOptions{})
+	return errors.Join(append(errs, err, r.api.Close())...)
 }
 
 // timed measures fn.
