@@ -57,6 +57,9 @@ type Rebalanced struct {
 	Before float64  `json:"before"`          // the goal's figure before and after: what it is says Figure
 	After  float64  `json:"after"`
 	Figure string   `json:"figure"`
+	// Accepted says from which turn on each stack carries its moves out; none for
+	// what is only told.
+	Accepted []Accepted `json:"accepted,omitempty"`
 }
 
 // Move is one replica that changes its node.
@@ -77,10 +80,12 @@ type Explained struct {
 
 // Explanation is all that is known of why a replica is as it is.
 type Explanation struct {
-	Key       reconcile.Key      `json:"key"`
-	Container string             `json:"container,omitempty"` // name
-	State     runtime.State      `json:"state,omitempty"`
-	Node      string             `json:"node,omitempty"`  // where it stands
+	Key       reconcile.Key `json:"key"`
+	Container string        `json:"container,omitempty"` // name
+	State     runtime.State `json:"state,omitempty"`
+	Node      string        `json:"node,omitempty"` // where it stands
+	// Pressure says that it was killed for want of memory on its node.
+	Pressure  string             `json:"pressure,omitempty"`
 	Hold      string             `json:"hold,omitempty"`  // why nothing is done now
 	Steps     []reconcile.Step   `json:"steps,omitempty"` // what is done now
 	Placement scheduler.Decision `json:"placement"`       // how it would be placed now, its own room free

@@ -45,6 +45,7 @@ func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), dec
 		}
 	}
 	l.record, l.unsaved = r, false
+	l.d.nodes.declare(l.name, next.Stack)
 	l.record.Memory.Forgive()
 	l.turn++
 	l.feed.begin(l.turn)
@@ -122,7 +123,14 @@ func (d *Daemon) candidate(ctx context.Context, req *api.UpRequest) (*reconcile.
 	if err != nil {
 		return nil, nil, err
 	}
-	return newDeclaring(d.wish(req.Stack.Name), req, obs, d.owner, d.cfg.Version).desired(), obs, nil
+	if err := d.learnEngine(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := d.nodes.check(req.Stack); err != nil {
+		return nil, nil, err
+	}
+	next := newDeclaring(d.wish(req.Stack.Name), req, obs, d.owner, d.cfg.Version).desired()
+	return next, d.withCluster(obs, next.Stack), nil
 }
 
 // maxReplicas bounds the replicas of one service: more can only be a mistake,

@@ -48,6 +48,9 @@ type Config struct {
 	Build      string
 	Background bool
 	Log        zerolog.Logger
+	// Boundaries enforce the capacities of virtual nodes; nil: they are only
+	// accounted for.
+	Boundaries Boundaries
 	// LocalEngine: the engine publishes ports on this very machine, so a port can
 	// be tried before it is promised.
 	LocalEngine bool
@@ -68,6 +71,7 @@ type Daemon struct {
 	owner    string
 	started  time.Time
 	health   *engineHealth
+	nodes    *nodes
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
@@ -93,13 +97,30 @@ func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{
 		cfg: cfg, store: newStore(cfg.Dirs.State), contents: &contents{dir: cfg.Dirs.Runtime},
 		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
-		health: newEngineHealth(),
+		health: newEngineHealth(), nodes: newNodes(cfg.Boundaries != nil),
 	}
 	var err error
 	if d.owner, err = d.store.owner(); err != nil {
 		return nil, err
 	}
+	if err := d.readNodes(); err != nil {
+		return nil, err
+	}
 	return d, d.readStacks()
+}
+
+// readNodes takes over what commands had made of nodes. Without that nothing
+// can be placed, so a file that cannot be read keeps the daemon from starting.
+func (d *Daemon) readNodes() error {
+	st, note, err := d.store.loadNodes()
+	if err != nil {
+		return fmt.Errorf("%w; repair or remove the file", err)
+	}
+	if note != "" {
+		d.cfg.Log.Warn().Msg(note)
+	}
+	d.nodes.state = st
+	return nil
 }
 
 // readStacks makes a loop for every stored stack. A file that cannot be read
@@ -121,6 +142,7 @@ func (d *Daemon) readStacks() error {
 		}
 		d.health.remember(r.Memory.EngineDown, r.Memory.EngineUp)
 		d.loops[name] = newLoop(d, name, r)
+		d.nodes.declare(name, r.Desired.Stack)
 	}
 	return nil
 }
@@ -139,6 +161,9 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.mu.Unlock()
 	d.running.Go(func() { d.watch(ctx) })
 	d.running.Go(func() { d.resync(ctx) })
+	if d.cfg.Boundaries != nil {
+		d.running.Go(func() { d.keepBoundaries(ctx) })
+	}
 	err := d.serve(ctx, listener)
 	stop()
 	d.running.Wait()
@@ -202,6 +227,7 @@ func (d *Daemon) forget(l *loop, turn uint64) (bool, error) {
 		return false, err
 	}
 	l.closed = true
+	d.nodes.declare(l.name, nil)
 	l.claimed, l.waiting = append(l.claimed, l.waiting...), nil // no other turn will answer them
 	l.releaseLocked()
 	delete(d.loops, l.name)

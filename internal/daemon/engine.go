@@ -118,6 +118,7 @@ func (d *Daemon) awaitEngine(ctx context.Context) {
 	}
 	if d.health.back(time.Now()) {
 		d.cfg.Log.Info().Msg("the engine is back")
+		d.nodes.unlearn() // it may be another one
 		d.distrust()
 	}
 }
@@ -140,6 +141,9 @@ func (d *Daemon) watch(ctx context.Context) {
 
 func (d *Daemon) dispatch(ev runtime.Event) {
 	d.health.answered(time.Now())
+	if lackOfMemory(ev) {
+		d.nodes.poke()
+	}
 	if name := ev.Labels[runtime.LabelComposeProject]; ev.Type == "container" {
 		if l := d.loop(name); l != nil && l.obs.Event(ev) {
 			l.wakeUp()

@@ -120,6 +120,9 @@ func (l *loop) takeTurn(ctx context.Context) (next time.Duration, gone bool) {
 	if d == nil {
 		return longestRest, false
 	}
+	if err := l.d.learnEngine(ctx); err != nil {
+		return l.unobserved(ctx, err), false
+	}
 	obs, err := l.obs.Observe(ctx, d, time.Now())
 	if err != nil {
 		return l.unobserved(ctx, err), false
@@ -189,8 +192,8 @@ func (l *loop) engineAway(err error) {
 func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (time.Duration, bool) {
 	now := time.Now()
 	l.mu.Lock()
-	l.observed = obs
 	if l.turn != turn {
+		l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
 		// A command came in between, and may name what was not looked at. It has
 		// asked for another turn.
 		l.releaseLocked()
@@ -199,8 +202,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	}
 	l.record.Memory.EngineDown, l.record.Memory.EngineUp = l.d.health.window()
 	d := l.record.Desired
-	plan := reconcile.Decide(d, obs, &l.record.Memory, now)
-	l.plan = plan
+	plan, wake := l.decideLocked(obs, now)
 	l.forgetLocked(d, plan)
 	for _, s := range plan.Steps {
 		l.record.Memory.Begin(s)
@@ -211,6 +213,11 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	rest := l.restLocked(plan, now)
 	l.mu.Unlock()
 
+	for _, name := range wake {
+		if other := l.d.loop(name); other != nil {
+			other.wakeUp()
+		}
+	}
 	l.publishHolds(plan)
 	if plan.Gone {
 		gone, err := l.d.forget(l, turn)
@@ -230,6 +237,18 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	}
 	l.feed.conclude(o)
 	return rest, false
+}
+
+// decideLocked plans a turn and takes the places that the plan gives: no other
+// stack takes room meanwhile. It returns the stacks that must look again because
+// of it. l.mu is held.
+func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *reconcile.Plan, wake []string) {
+	n := l.d.nodes
+	n.placing.Lock()
+	defer n.placing.Unlock()
+	l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
+	l.plan = reconcile.Decide(l.record.Desired, l.observed, &l.record.Memory, now)
+	return l.plan, n.take(l.name, l.plan.Placed)
 }
 
 // forgetLocked drops the requests and one-offs that are done with; l.mu is held.

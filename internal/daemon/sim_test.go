@@ -44,6 +44,8 @@ type sim struct {
 	dead *atomic.Bool  // a killed daemon writes nothing any more
 	full atomic.Bool   // the disk takes nothing
 	log  *syncBuffer
+
+	boundaries Boundaries // nil: none can be made
 }
 
 // simulate runs a test in a bubble, with a daemon that runs. The engine holds the image "app".
@@ -76,7 +78,7 @@ func (s *sim) boot() {
 	dead := &atomic.Bool{}
 	d, err := New(Config{
 		Engine: s.engine, Dirs: s.dirs, Version: "test", Parallel: 2,
-		Log: zerolog.New(s.log).With().Timestamp().Logger(),
+		Log: zerolog.New(s.log).With().Timestamp().Logger(), Boundaries: s.boundaries,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -286,6 +288,11 @@ func (s *sim) oracle() {
 	for _, l := range s.d.all() {
 		s.agrees(l)
 	}
+	for _, n := range s.d.nodes.list() {
+		if c := n.Capacity; c.CPU > 0 && n.Promised.CPU > c.CPU || c.Memory > 0 && n.Promised.Memory > c.Memory {
+			s.t.Errorf("node %s has promised %+v of %+v", n.Name, n.Promised, c)
+		}
+	}
 }
 
 // agrees fails the test when a stack is not as desired, or not as stored.
@@ -298,6 +305,7 @@ func (s *sim) agrees(l *loop) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	obs = s.d.withCluster(obs, r.Desired.Stack)
 	if p := reconcile.Decide(r.Desired, obs, &reconcile.Memory{Restarts: r.Memory.Restarts}, time.Now()); !p.Settled() {
 		s.t.Errorf("stack %s is not as desired:\n%s", l.name, p)
 	}

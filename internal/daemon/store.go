@@ -92,19 +92,55 @@ func (s *store) path(name string) string {
 
 // save writes a stack's record. On failure the last good file stands.
 func (s *store) save(name string, r *record) error {
-	state, err := json.Marshal(r)
+	if err := s.put(s.path(name), r); err != nil {
+		return fmt.Errorf("store stack %s: %w; nothing was changed", name, err)
+	}
+	return nil
+}
+
+// put writes one state file.
+func (s *store) put(path string, v any) error {
+	state, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("store stack %s: %w", name, err)
+		return err
 	}
 	sum := sha256.Sum256(state)
 	data, err := json.Marshal(envelope{Schema: stateSchema, SHA256: hex.EncodeToString(sum[:]), State: state})
 	if err != nil {
-		return fmt.Errorf("store stack %s: %w", name, err)
+		return err
 	}
-	if err := s.write(s.path(name), data); err != nil {
-		return fmt.Errorf("store stack %s: %w; nothing was changed", name, err)
+	return s.write(path, data)
+}
+
+// nodesPath is the file of what commands have made of nodes.
+func (s *store) nodesPath() string { return filepath.Join(s.dir, "nodes.json") }
+
+// saveNodes writes what commands have made of nodes.
+func (s *store) saveNodes(st nodeState) error {
+	if err := s.put(s.nodesPath(), st); err != nil {
+		return fmt.Errorf("store nodes: %w; nothing was changed", err)
 	}
 	return nil
+}
+
+// loadNodes reads it back; note says when the file before it had to be taken.
+func (s *store) loadNodes() (st nodeState, note string, err error) {
+	path := s.nodesPath()
+	err = readState(path, &st)
+	if err == nil || errors.Is(err, errNewerSchema) {
+		return st, "", err
+	}
+	missing := errors.Is(err, fs.ErrNotExist)
+	st = nodeState{}
+	prevErr := readState(path+".prev", &st)
+	switch {
+	case prevErr == nil:
+		return st, fmt.Sprintf("%v; the state of the nodes before it was taken", err), nil
+	case missing && errors.Is(prevErr, fs.ErrNotExist):
+		return nodeState{}, "", nil
+	default:
+		return nodeState{}, "", fmt.Errorf("read the state of the nodes: %w (and %w)", err, prevErr)
+	}
 }
 
 // load reads a stack's record. When its file is torn or damaged the one before
@@ -123,24 +159,32 @@ func (s *store) load(name string) (r *record, note string, err error) {
 	return prev, fmt.Sprintf("%v; the state before it was taken", err), nil
 }
 
-func readRecord(path string) (*record, error) {
+// readState reads one state file into v.
+func readState(path string, v any) error {
 	data, err := os.ReadFile(path) // #nosec G304 -- below the state folder
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w", path, err)
+		return fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	if e.Schema > stateSchema {
-		return nil, fmt.Errorf("%s %w", path, errNewerSchema)
+		return fmt.Errorf("%s %w", path, errNewerSchema)
 	}
 	if sum := sha256.Sum256(e.State); hex.EncodeToString(sum[:]) != e.SHA256 {
-		return nil, fmt.Errorf("%s is damaged: its checksum does not match", path)
+		return fmt.Errorf("%s is damaged: its checksum does not match", path)
 	}
+	if err := json.Unmarshal(e.State, v); err != nil {
+		return fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return nil
+}
+
+func readRecord(path string) (*record, error) {
 	r := &record{}
-	if err := json.Unmarshal(e.State, r); err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w", path, err)
+	if err := readState(path, r); err != nil {
+		return nil, err
 	}
 	if r.Desired == nil || r.Desired.Stack == nil {
 		return nil, fmt.Errorf("%s is damaged: it declares no stack", path)

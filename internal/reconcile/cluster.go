@@ -41,15 +41,23 @@ type Drain struct {
 
 // Resident is one replica on a node, or on its way there.
 type Resident struct {
-	Stack    string              `json:"stack"`
-	Service  string              `json:"service"`
-	Slot     int                 `json:"slot"`
-	Node     string              `json:"node"`
-	Started  time.Time           `json:"started,omitzero"` // zero: it does not run yet
-	Template *scheduler.Template `json:"template"`
+	Stack   string `json:"stack"`
+	Service string `json:"service"`
+	Slot    int    `json:"slot"`
+	Node    string `json:"node"`
+	// Container is the ID of the one that stands there; empty: it is still to come.
+	Container string              `json:"container,omitempty"`
+	Started   time.Time           `json:"started,omitzero"` // zero: it does not run yet
+	Template  *scheduler.Template `json:"template"`
 	// Fixed says why a rebalance must not move it; empty: it may.
 	Fixed string `json:"fixed,omitempty"`
 }
+
+// key is the replica's key in its stack.
+func (r *Resident) key() Key { return ReplicaKey(r.Service, r.Slot) }
+
+// id names the replica among those of all stacks.
+func (r *Resident) id() string { return r.Stack + "/" + string(r.key()) }
 
 // RequestMove is the request to replace a container by one on another node.
 const RequestMove = "move"
@@ -61,4 +69,9 @@ type Placed struct {
 	Residents []Resident
 	// Evict are the replicas of other stacks that are to make room, by stack.
 	Evict map[string]map[Key]string
+	// Refused is how many replicas no node takes.
+	Refused int
 }
+
+// LocalNode is the name of the node that stands for the whole engine.
+const LocalNode = "local"

@@ -32,6 +32,7 @@ func Decide(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 		v.sweep()
 	}
 	v.forgetRequests()
+	v.plan.Placed = v.places.placed
 	v.plan.Wake = v.wake()
 	return v.plan
 }
@@ -57,6 +58,8 @@ type view struct {
 
 	pulling map[string]bool     // image references that a step or hold of this turn is about
 	nets    map[string]netState // by the engine's name
+	places  *places             // which node everything stands on
+	onMove  map[string]int      // by service: the slot that may change its node in this turn
 	moving  map[string]Hold     // services with a start still to come, and the hold that says why
 }
 
@@ -83,6 +86,7 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 		pulling:    map[string]bool{},
 		nets:       map[string]netState{},
 		moving:     map[string]Hold{},
+		onMove:     map[string]int{},
 	}
 	v.plan.Stack = d.Stack.Name
 	v.jobs = Jobs(d.Stack)
@@ -100,6 +104,7 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 			v.requests[r.Container] = r
 		}
 	}
+	v.place()
 	return v
 }
 
@@ -150,6 +155,8 @@ func (v *view) holds(r *Request) bool {
 		switch r.Op {
 		case runtime.OpRemove:
 			return true
+		case RequestMove:
+			return c.Labels[runtime.LabelNode] != r.Node
 		case runtime.OpKill:
 			return c.State.Alive() && c.Started.Equal(r.Started)
 		case runtime.OpStart:
@@ -249,14 +256,14 @@ func (v *view) wake() time.Time {
 // service decides about all replicas of one service.
 func (v *view) service(svc *stack.Service) {
 	want := v.want(svc.Name)
-	n := v.d.Replicas(svc)
+	wanted := v.slotsOf(svc)
 	slots := v.replicas[svc.Name]
-	for slot := 1; slot <= n; slot++ {
+	for _, slot := range wanted {
 		v.replica(svc, slot, slots[slot], want)
 	}
 	for _, slot := range sortedKeys(slots) {
-		if slot > n || want == WantAbsent {
-			v.retire(svc, slot, slots[slot], n)
+		if !slices.Contains(wanted, slot) || want == WantAbsent {
+			v.retire(svc, slot, slots[slot])
 		}
 	}
 }
@@ -266,12 +273,15 @@ func (v *view) want(service string) Want {
 }
 
 // retire takes a replica away that is no longer wanted.
-func (v *view) retire(svc *stack.Service, slot int, cs []*member, n int) {
+func (v *view) retire(svc *stack.Service, slot int, cs []*member) {
 	key := ReplicaKey(svc.Name, slot)
 	if len(cs) == 0 || v.busy(key, svc.Name, slot) {
 		return
 	}
-	cause := fmt.Sprintf("scaled to %d", n)
+	cause := fmt.Sprintf("scaled to %d", v.d.Replicas(svc))
+	if l := v.places.leave[cs[0].ID]; svc.Mode.PerNode() && l.why != "" {
+		cause = l.why
+	}
 	if v.want(svc.Name) == WantAbsent {
 		cause = "removed by command"
 		if v.waitsForDependents(cs[0], key) {

@@ -41,7 +41,7 @@ func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 		}
 		return HoldWaiting, fmt.Sprintf("waits for %s: %s %s", dep.Service, h.Name, h.Reason)
 	}
-	for slot := 1; slot <= v.d.Replicas(svc); slot++ {
+	for _, slot := range v.slotsOf(svc) {
 		cur, _ := v.split(svc, v.replicas[dep.Service][slot])
 		kind, why := reached(dep, cur)
 		if kind == HoldFailing && dep.Condition == stack.Completed && v.triesAgain(svc, slot, cur) {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-dev/berth/internal/stack"
@@ -75,13 +76,21 @@ type Down struct {
 // forgotten, as soon as the container is gone or is no longer in the run that
 // was seen when the request was made; so a crash between the two never does it twice.
 type Request struct {
-	Op        runtime.Op     `json:"op"` // start, restart, kill, or remove (which means recreate)
+	Op        runtime.Op     `json:"op"` // start, restart, kill, remove (which means recreate), or [RequestMove]
 	Container string         `json:"container"`
 	Started   time.Time      `json:"started,omitzero"`  // Container.Started when it was made
 	Finished  time.Time      `json:"finished,omitzero"` // Container.Finished when it was made
 	Signal    string         `json:"signal,omitempty"`
+	Node      string         `json:"node,omitempty"` // to move to
 	Grace     *time.Duration `json:"timeout,omitempty"`
 	Cause     string         `json:"cause"`
+}
+
+// WithRequests returns the wish with more one-time operations.
+func (d *Desired) WithRequests(list []Request) *Desired {
+	next := *d
+	next.Requests = append(slices.Clone(d.Requests), list...)
+	return &next
 }
 
 // OneOff is a container made by run, outside the service's replicas.
@@ -112,6 +121,9 @@ type Observed struct {
 	Networks   map[string]runtime.Network `json:"networks"`   // by name: those the stack names or owns
 	Volumes    map[string]runtime.Volume  `json:"volumes"`
 	Images     map[string]ImageState      `json:"images"` // by reference: those the stack names
+	// Cluster is what is known of the nodes; nil: nothing, and the engine alone
+	// decides where containers run.
+	Cluster *Cluster `json:"cluster,omitempty"`
 	// Unknown are the IDs of containers about which the engine does not answer:
 	// their records may be old, so nothing is done to them.
 	Unknown map[string]string `json:"unknown,omitempty"`

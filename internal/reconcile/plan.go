@@ -9,6 +9,7 @@ package reconcile
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,6 +135,8 @@ type Plan struct {
 	Satisfied []int `json:"-"`
 	// DoneOneOffs are the indexes of Desired.OneOffs that are done with.
 	DoneOneOffs []int `json:"-"`
+	// Placed is what the plan has decided about nodes.
+	Placed Placed `json:"-"`
 	// Gone: the stack was to go down and nothing of it is left.
 	Gone bool `json:"gone,omitempty"`
 }
@@ -175,3 +178,16 @@ func (p *Plan) String() string {
 
 // ReplicaKey is the key of a replica.
 func ReplicaKey(service string, slot int) Key { return Key(fmt.Sprintf("%s/%d", service, slot)) }
+
+// replica takes the key of a replica apart; a key of something else has slot 0.
+func (k Key) replica() (service string, slot int) {
+	i := strings.LastIndexByte(string(k), '/')
+	if i < 0 {
+		return string(k), 0
+	}
+	slot, err := strconv.Atoi(string(k[i+1:]))
+	if err != nil {
+		return string(k), 0
+	}
+	return string(k[:i]), slot
+}

@@ -29,7 +29,7 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 		if v.want(svc.Name) != WantRunning {
 			continue
 		}
-		for slot := 1; slot <= d.Replicas(svc); slot++ {
+		for _, slot := range v.slotsOf(svc) {
 			cur, olds := v.split(svc, v.replicas[svc.Name][slot])
 			r := Readiness{Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot}
 			if cur == nil && len(olds) > 0 {
@@ -62,10 +62,14 @@ func readiness(c *runtime.Container, job bool) (ready bool, failed string) {
 	}
 }
 
-// Jobs are the services that are meant to end: others wait for them to complete.
+// Jobs are the services that are meant to end: deploy.mode says so, or others
+// wait for them to complete.
 func Jobs(s *stack.Stack) map[string]bool {
 	jobs := map[string]bool{}
 	for i := range s.Services {
+		if s.Services[i].Mode.Job() {
+			jobs[s.Services[i].Name] = true
+		}
 		for _, dep := range s.Services[i].DependsOn {
 			if dep.Condition == stack.Completed {
 				jobs[dep.Service] = true

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,6 +26,9 @@ func (v *view) identity(svc *stack.Service, slot int) runtime.Identity {
 		WorkingDir: v.d.Stack.WorkingDir, ConfigFiles: v.d.Stack.ConfigFiles, EnvFiles: v.d.Stack.EnvFiles,
 		Version: v.d.Version, ImageID: v.o.Images[svc.Spec.Image].ID,
 	}
+	if node := v.places.node[ReplicaKey(svc.Name, slot)]; node != LocalNode {
+		id.Node = node
+	}
 	for _, dep := range svc.DependsOn {
 		id.DependsOn = append(id.DependsOn, dep.Service+":"+string(dep.Condition)+":"+strconv.FormatBool(dep.Restart))
 	}
@@ -43,6 +47,7 @@ func (v *view) render(svc *stack.Service, slot int, old *member) (*runtime.Spec,
 		spec.Image = pin // the tag means another image by now
 	}
 	v.expandTemplates(&spec, svc, slot)
+	spec.Fixed.CgroupParent = cmp.Or(spec.Fixed.CgroupParent, v.parent(svc, slot))
 	name := v.containerName(svc, slot)
 	spec.Networks = slices.Clone(spec.Networks)
 	for i := range spec.Networks {
@@ -134,7 +139,7 @@ func (v *view) expandTemplates(spec *runtime.Spec, svc *stack.Service, slot int)
 		"Service.Name":  svc.Name,
 		"Task.Slot":     strconv.Itoa(slot),
 		"Task.Name":     v.containerName(svc, slot),
-		"Node.Hostname": LocalNode,
+		"Node.Hostname": cmp.Or(v.places.node[ReplicaKey(svc.Name, slot)], LocalNode),
 	}
 	expand := func(s string) string {
 		if !strings.Contains(s, "{{") {
@@ -153,6 +158,3 @@ func (v *view) expandTemplates(spec *runtime.Spec, svc *stack.Service, slot int)
 		spec.Mounts[i].Target = expand(spec.Mounts[i].Target)
 	}
 }
-
-// LocalNode is the name of the node that stands for the whole engine.
-const LocalNode = "local"

@@ -18,6 +18,9 @@ func (v *view) replica(svc *stack.Service, slot int, cs []*member, want Want) {
 	if want == WantAbsent || v.busy(ReplicaKey(svc.Name, slot), svc.Name, slot) {
 		return
 	}
+	if v.yields(svc, slot, cs) {
+		return
+	}
 	if want == WantStopped {
 		v.stopped(svc, slot, cs)
 		return
@@ -80,6 +83,9 @@ func (v *view) drift(svc *stack.Service, c *member) string {
 	}
 	if why := v.brokenStart(c); why != "" {
 		return why
+	}
+	if l := v.places.leave[c.ID]; l.why != "" {
+		return l.why
 	}
 	if v.d.Services[svc.Name].KeepRevision {
 		return ""
@@ -186,6 +192,9 @@ func (v *view) create(svc *stack.Service, slot int, old *member, cause string) {
 	}
 	var spec *runtime.Spec
 	if why == "" {
+		why, kind = v.noNode(key)
+	}
+	if why == "" {
 		spec, why = v.render(svc, slot, old)
 		kind = HoldWaiting
 	}
@@ -195,9 +204,10 @@ func (v *view) create(svc *stack.Service, slot int, old *member, cause string) {
 		v.moves(svc.Name, h)
 		return
 	}
+	id := v.identity(svc, slot)
 	s := Step{
-		Op: OpCreate, Key: key, Service: svc.Name, Slot: slot, Cause: cause,
-		Revision: svc.Revision, Spec: spec, Labels: v.identity(svc, slot).Labels(),
+		Op: OpCreate, Key: key, Service: svc.Name, Slot: slot, Cause: cause, Node: id.Node,
+		Revision: svc.Revision, Spec: spec, Labels: id.Labels(),
 	}
 	s.Name = v.freeName(s, name)
 	v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: s.Name, Reason: "is being created"})
@@ -257,6 +267,9 @@ func (v *view) replace(svc *stack.Service, slot int, old *member, want Want) {
 			return
 		}
 	}
+	if !v.mayMove(svc, slot, old) {
+		return
+	}
 	if net := v.staleNetwork(svc); net != "" && old.State.Alive() {
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: old.Name, Reason: "is being replaced"})
 		v.step(v.stopStep(svc, slot, old, "network "+net+" changed"))
@@ -271,6 +284,11 @@ func (v *view) overlap(svc *stack.Service, slot int, cur *member, olds []*member
 	cause := "replaced"
 	if why := v.drift(svc, olds[0]); why != "" {
 		cause = "replaced: " + why
+	}
+	if want == WantRunning && v.startsFirst(svc, olds[0]) && !v.isReady(svc, cur) {
+		v.keep(svc, slot, cur, want)
+		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is to be ready before " + olds[0].Name + " stops"})
+		return
 	}
 	for _, old := range olds {
 		if old.State.Alive() {

@@ -1,0 +1,173 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// places is what one turn has decided about nodes: where the next container of
+// each replica goes, and which containers have to leave theirs.
+type places struct {
+	node    map[Key]string   // of a replica's next or present container
+	refused map[Key]Hold     // replicas that no node takes, and why
+	leave   map[string]leave // by container ID
+	evicted map[Key]string   // replicas that make room for more important ones, and why
+	slots   map[string][]int // of services with one replica per node
+	placed  Placed
+}
+
+// leave says why a container cannot stay on its node.
+type leave struct {
+	why string
+	// dead: the node has failed, so the container is killed at once. forced: the
+	// deadline of a drain has passed, so no regard is paid to availability.
+	dead, forced bool
+	to           string // the node it is asked to move to; empty: any
+}
+
+// yields takes a replica away whose node has failed, or that makes room for a
+// more important one. It reports whether it did, or holds the replica.
+func (v *view) yields(svc *stack.Service, slot int, cs []*member) bool {
+	key := ReplicaKey(svc.Name, slot)
+	for _, c := range cs {
+		if l := v.places.leave[c.ID]; l.dead {
+			v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: c.Name, Reason: "is taken off a failed node"})
+			v.takeAway(key, c, 0, l.why, false)
+			return true
+		}
+	}
+	why := v.places.evicted[key]
+	if why == "" {
+		return false
+	}
+	if len(cs) > 0 {
+		v.takeAway(key, cs[0], v.grace(svc), why, false)
+		return true
+	}
+	h := Hold{Kind: HoldWaiting, Key: key, Service: svc.Name, Slot: slot, Name: v.containerName(svc, slot), Reason: why}
+	v.hold(h)
+	v.moves(svc.Name, h)
+	return true
+}
+
+// noNode says why a replica's container cannot be created on any node now;
+// empty when it can.
+func (v *view) noNode(key Key) (string, HoldKind) {
+	if h, refused := v.places.refused[key]; refused {
+		return h.Reason, h.Kind
+	}
+	if n := v.nodeNamed(v.places.node[key]); n != nil && n.Pending != "" {
+		return fmt.Sprintf("waits for node %s: %s", n.Name, n.Pending), HoldWaiting
+	}
+	return "", ""
+}
+
+// nodeNamed returns a node of the cluster, or nil.
+func (v *view) nodeNamed(name string) *Node {
+	if v.o.Cluster == nil {
+		return nil
+	}
+	for i := range v.o.Cluster.Nodes {
+		if n := &v.o.Cluster.Nodes[i]; n.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// parent is the cgroup under which a replica's container runs; empty: the engine's own.
+func (v *view) parent(svc *stack.Service, slot int) string {
+	if n := v.nodeNamed(v.places.node[ReplicaKey(svc.Name, slot)]); n != nil {
+		return n.Parent
+	}
+	return ""
+}
+
+// mayMove reports whether a replica may change its node now: one replica of a
+// service at a time, and only while all others are ready, until a drain's
+// deadline has passed. What does not change its node may always be replaced.
+func (v *view) mayMove(svc *stack.Service, slot int, old *member) bool {
+	l := v.places.leave[old.ID]
+	if l.why == "" || l.forced || !old.State.Alive() {
+		return true
+	}
+	if _, refused := v.places.refused[ReplicaKey(svc.Name, slot)]; refused {
+		return true // it only says so
+	}
+	if other := v.onMove[svc.Name]; other != 0 {
+		return v.waitToMove(svc, slot, old, l, fmt.Sprintf("%s/%d moves first", svc.Name, other))
+	}
+	for _, other := range v.slotsOf(svc) {
+		if other == slot {
+			continue
+		}
+		cs := v.replicas[svc.Name][other]
+		if len(cs) != 1 || !v.isReady(svc, cs[0]) {
+			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("waits until %s/%d is ready", svc.Name, other))
+		}
+	}
+	v.onMove[svc.Name] = slot
+	return true
+}
+
+func (v *view) waitToMove(svc *stack.Service, slot int, old *member, l leave, why string) bool {
+	v.hold(Hold{
+		Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: old.Name,
+		Reason: l.why + "; " + why,
+	})
+	return false
+}
+
+// isReady reports whether a container serves.
+func (v *view) isReady(svc *stack.Service, c *member) bool {
+	ready, _ := readiness(c.Container, v.jobs[svc.Name])
+	return ready
+}
+
+// startsFirst reports whether the successor of a container starts before that
+// one stops: the service asks for it and the container leaves its node. Two
+// containers cannot hold one fixed host port, and a lone replica does not share
+// its named volume with its successor.
+func (v *view) startsFirst(svc *stack.Service, old *member) bool {
+	l := v.places.leave[old.ID]
+	return svc.StartFirst && l.why != "" && !l.forced && old.State.Alive() && v.overlapObstacle(svc) == ""
+}
+
+// overlapObstacle says why two containers of one replica cannot run at once;
+// empty when they can.
+func (v *view) overlapObstacle(svc *stack.Service) string {
+	for _, p := range svc.Spec.Ports {
+		if p.Published != "" && p.Published != "0" && !strings.Contains(p.Published, "-") {
+			return "it holds host port " + p.Published
+		}
+	}
+	if len(v.slotsOf(svc)) > 1 {
+		return ""
+	}
+	for _, m := range svc.Spec.Mounts {
+		if m.Type == "volume" && m.Source != "" {
+			return "it is a single replica with volume " + m.Source
+		}
+	}
+	return ""
+}
+
+// done reports whether a container has ended for good: a job that succeeded.
+func (v *view) done(svc *stack.Service, c *member) bool {
+	return v.jobs[svc.Name] && c.State == runtime.Exited && c.ExitCode == 0 && c.id.Revision == svc.Revision
+}
+
+// slotsOf are the slots of a service that are to have a container.
+func (v *view) slotsOf(svc *stack.Service) []int {
+	if slots, ok := v.places.slots[svc.Name]; ok {
+		return slots
+	}
+	slots := make([]int, v.d.Replicas(svc))
+	for i := range slots {
+		slots[i] = i + 1
+	}
+	return slots
+}

@@ -1,0 +1,350 @@
+package reconcile
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scheduler"
+)
+
+const mib = int64(1) << 20
+
+// node is a virtual node with so many millicores and MiB; labels as "key=value".
+func node(name string, cpu, memory int64, labels ...string) Node {
+	n := Node{Node: scheduler.Node{Name: name, Capacity: scheduler.Resources{CPU: cpu, Memory: memory * mib}, Labels: map[string]string{}}}
+	n.Parent = "/berth/" + name
+	for _, l := range labels {
+		key, value, _ := strings.Cut(l, "=")
+		n.Labels[key] = value
+	}
+	return n
+}
+
+// needs gives every replica of a service a reservation.
+func needs(s stack.Service, cpu, memory int64) stack.Service {
+	s.Placement.Reservation = scheduler.Resources{CPU: cpu, Memory: memory * mib}
+	return s
+}
+
+// on is a shop whose services are placed on nodes.
+func on(f *fixture, nodes ...Node) *fixture {
+	for i := range f.d.Stack.Services {
+		s := &f.d.Stack.Services[i]
+		s.Placement.Stack, s.Placement.Service = "shop", s.Name
+	}
+	f.o.Cluster = &Cluster{Nodes: nodes}
+	return f
+}
+
+// at says on which node a container stands.
+func at(node string) func(*runtime.Container) {
+	return func(c *runtime.Container) { c.Labels[runtime.LabelNode] = node }
+}
+
+func since(ago time.Duration) func(*runtime.Container) {
+	return func(c *runtime.Container) { c.Started = t0.Add(-ago) }
+}
+
+func (f *fixture) predicted() string { return squeeze(Predict(&f.d, &f.o, &f.m, t0).String()) }
+
+func lines(text string) string { return squeeze(text) }
+
+func TestReplicasArePlaced(t *testing.T) {
+	cases := []struct {
+		name string
+		f    func() *fixture
+		want string
+	}{
+		{
+			name: "over the nodes, the emptiest first",
+			f: func() *fixture {
+				return on(shop(needs(svc("web", 3), 100, 64)), node("edge-1", 500, 256), node("edge-2", 500, 256))
+			},
+			want: `create web/1 shop-web-1 on edge-1 (no container)
+				create web/2 shop-web-2 on edge-2 (no container)
+				create web/3 shop-web-3 on edge-1 (no container)`,
+		},
+		{
+			name: "what stands counts, and stays",
+			f: func() *fixture {
+				return on(shop(needs(svc("web", 2), 100, 64)), node("edge-1", 500, 256), node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1"))
+			},
+			want: `create web/2 shop-web-2 on edge-2 (no container)`,
+		},
+		{
+			name: "replicas of other stacks hold their room",
+			f: func() *fixture {
+				f := on(shop(needs(svc("web", 1), 100, 200)), node("edge-1", 500, 256), node("edge-2", 500, 256))
+				f.o.Cluster.Others = []Resident{{
+					Stack: "other", Service: "db", Slot: 1, Node: "edge-1", Started: t0,
+					Template: &scheduler.Template{Stack: "other", Service: "db", Reservation: scheduler.Resources{Memory: 100 * mib}},
+				}}
+				return f
+			},
+			want: `create web/1 shop-web-1 on edge-2 (no container)`,
+		},
+		{
+			name: "what no node takes is held, with the reason and what would help",
+			f: func() *fixture {
+				return on(shop(needs(svc("web", 2), 0, 200)), node("edge-1", 500, 256), node("edge-2", 500, 128))
+			},
+			want: `create web/1 shop-web-1 on edge-1 (no container)
+				hold web/2 shop-web-2 (0/2 nodes: 2 insufficient memory (needs 200M, 128M free on edge-2); reserve 128M of memory instead of 200M, or raise that of edge-2 by 72M)`,
+		},
+		{
+			name: "a node whose boundary is still to be made is waited for",
+			f: func() *fixture {
+				n := node("edge-1", 500, 256)
+				n.Pending = "its boundary is being made"
+				return on(shop(needs(svc("web", 1), 100, 64)), n)
+			},
+			want: `hold web/1 shop-web-1 (waits for node edge-1: its boundary is being made)`,
+		},
+		{
+			name: "a replacement stays on its node",
+			f: func() *fixture {
+				return on(shop(needs(svc("web", 1), 100, 64)), node("edge-1", 500, 256), node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-2"), revision("rev-old"))
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (changed since revision rev-old)`,
+		},
+		{
+			name: "what has failed is taken away at once, all of it",
+			f: func() *fixture {
+				down := node("edge-1", 500, 256)
+				down.Down = true
+				return on(shop(needs(svc("web", 2), 100, 64)), down, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+			},
+			want: `remove web/1 shop-web-1 (node edge-1 failed)
+				remove web/2 shop-web-2 (node edge-1 failed)`,
+		},
+		{
+			name: "a drained node is left one replica at a time",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0}
+				return on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 is drained)
+				hold web/2 shop-web-2 (node edge-1 is drained; web/1 moves first)`,
+		},
+		{
+			name: "a drain waits while another replica is not ready",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0}
+				return on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).
+					has("web", 2, runtime.Running, at("edge-2"), health(runtime.HealthStarting))
+			},
+			want: `hold web/1 shop-web-1 (node edge-1 is drained; waits until web/2 is ready)`,
+		},
+		{
+			name: "a drain's deadline ends the regard",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0.Add(-time.Minute), Deadline: t0}
+				return on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 is drained)
+				create web/2 shop-web-2-rev-web- on edge-2 (node edge-1 is drained)`,
+		},
+		{
+			name: "nothing moves where there is no room, and it runs on",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0}
+				return on(shop(needs(svc("web", 1), 100, 200)), drained, node("edge-2", 500, 128)).
+					has("web", 1, runtime.Running, at("edge-1"))
+			},
+			want: `hold web/1 shop-web-1 (0/2 nodes: 1 cordoned, 1 insufficient memory (needs 200M, 128M free on edge-2); reserve 128M of memory instead of 200M, or raise that of edge-2 by 72M)`,
+		},
+		{
+			name: "a taint NoExecute drives out what does not tolerate it",
+			f: func() *fixture {
+				tainted := node("edge-1", 500, 256)
+				tainted.Taints = []scheduler.Taint{{Key: "broken", Effect: scheduler.NoExecute}}
+				return on(shop(needs(svc("web", 1), 100, 64)), tainted, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1"))
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 has the taint broken:NoExecute)`,
+		},
+		{
+			name: "a constraint that no longer holds moves the replica",
+			f: func() *fixture {
+				web := svc("web", 1)
+				web.Placement.Constraints = []scheduler.Constraint{{Key: "node.labels.zone", Value: "b"}}
+				return on(shop(web), node("edge-1", 500, 256, "zone=a"), node("edge-2", 500, 256, "zone=b")).
+					has("web", 1, runtime.Running, at("edge-1"))
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 no longer meets node.labels.zone == b)`,
+		},
+		{
+			name: "a node that has become too small is left by the youngest of the least important",
+			f: func() *fixture {
+				important := needs(svc("db", 1), 0, 100)
+				important.Placement.Priority = 10
+				return on(shop(important, needs(svc("web", 2), 0, 100)), node("edge-1", 500, 200), node("edge-2", 500, 256)).
+					has("db", 1, runtime.Running, at("edge-1"), since(time.Minute)).
+					has("web", 1, runtime.Running, at("edge-1"), since(3*time.Minute)).
+					has("web", 2, runtime.Running, at("edge-1"), since(2*time.Minute))
+			},
+			want: `create web/2 shop-web-2-rev-web- on edge-2 (node edge-1 has promised more memory than it has)`,
+		},
+		{
+			name: "a request to move names the node",
+			f: func() *fixture {
+				f := on(shop(needs(svc("web", 1), 100, 64)), node("edge-1", 500, 256), node("edge-2", 500, 256), node("edge-3", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1"))
+				f.d.Requests = []Request{{Op: RequestMove, Container: "id-shop-web-1", Node: "edge-3", Cause: "rebalance: evens out memory"}}
+				return f
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-3 (rebalance: evens out memory)`,
+		},
+		{
+			name: "a global service has one replica on each node that suits it",
+			f: func() *fixture {
+				agent := svc("agent", 1)
+				agent.Mode = stack.Global
+				tainted := node("edge-2", 500, 256)
+				tainted.Taints = []scheduler.Taint{{Key: "dedicated", Value: "db", Effect: scheduler.NoSchedule}}
+				return on(shop(agent), node("edge-1", 500, 256), tainted, node("edge-3", 500, 256)).
+					has("agent", 2, runtime.Running, at("edge-3"))
+			},
+			want: `create agent/1 shop-agent-1 on edge-1 (no container)`,
+		},
+		{
+			name: "a global service leaves a node that is gone",
+			f: func() *fixture {
+				agent := svc("agent", 1)
+				agent.Mode = stack.Global
+				return on(shop(agent), node("edge-1", 500, 256)).
+					has("agent", 1, runtime.Running, at("edge-1")).has("agent", 2, runtime.Running, at("edge-2"))
+			},
+			want: `stop agent/2 shop-agent-2 (node edge-2 is none of the stack's)`,
+		},
+		{
+			name: "a job that is done holds no room",
+			f: func() *fixture {
+				job := needs(svc("job", 1), 0, 200)
+				job.Mode = stack.ReplicatedJob
+				return on(shop(job, needs(svc("web", 1), 0, 200)), node("edge-1", 500, 256)).
+					has("job", 1, runtime.Exited, exit(0, time.Minute), at("edge-1"))
+			},
+			want: `create web/1 shop-web-1 on edge-1 (no container)
+				hold job/1 shop-job-1 (exited (0); the job is done)`,
+		},
+		{
+			name: "without nodes the engine is the one there is",
+			f: func() *fixture {
+				local := node(LocalNode, 2000, 1024)
+				local.Parent = ""
+				return on(shop(needs(svc("web", 1), 0, 100), needs(svc("big", 1), 0, 2000)), local)
+			},
+			want: `create web/1 shop-web-1 (no container)
+				hold big/1 shop-big-1 (0/1 node: 1 insufficient memory (needs 1.9G, 924M free on local); memory 1.9G is larger than any node: the largest is local with 1G; reserve less or add a larger node)`,
+		},
+		{
+			name: "less important replicas make room",
+			f: func() *fixture {
+				db := needs(svc("db", 1), 0, 200)
+				db.Placement.Priority = 100
+				return on(shop(db, needs(svc("web", 2), 0, 100)), node("edge-1", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1"), since(3*time.Minute)).
+					has("web", 2, runtime.Running, at("edge-1"), since(2*time.Minute))
+			},
+			want: `stop web/1 shop-web-1 (makes room for shop/db/1 (priority 100) on node edge-1)
+				stop web/2 shop-web-2 (makes room for shop/db/1 (priority 100) on node edge-1)
+				hold db/1 shop-db-1 (waits for the room on node edge-1 that shop/web/1, shop/web/2 of lower priority gives up)`,
+		},
+		{
+			name: "a replica that another stack displaces goes",
+			f: func() *fixture {
+				f := on(shop(needs(svc("web", 1), 0, 100)), node("edge-1", 500, 256)).has("web", 1, runtime.Running, at("edge-1"))
+				f.o.Cluster.Evict = map[Key]string{"web/1": "makes room for other/db/1 (priority 100) on node edge-1"}
+				return f
+			},
+			want: `stop web/1 shop-web-1 (makes room for other/db/1 (priority 100) on node edge-1)`,
+		},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := c.f()
+			if diff := cmp.Diff(lines(c.want), squeeze(f.plan().String())); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// What a container is created with tells its node.
+func TestTheNodeIsPartOfTheContainer(t *testing.T) {
+	web := needs(svc("web", 1), 100, 64)
+	web.Spec.Env = []string{"ON={{.Node.Hostname}}"}
+	s := on(shop(web), node("edge-1", 500, 256)).plan().Steps[0]
+	if s.Labels[runtime.LabelNode] != "edge-1" || s.Spec.Fixed.CgroupParent != "/berth/edge-1" || s.Spec.Env[0] != "ON=edge-1" {
+		t.Errorf("label %q, parent %q, environment %q", s.Labels[runtime.LabelNode], s.Spec.Fixed.CgroupParent, s.Spec.Env)
+	}
+	web.Spec.Fixed.CgroupParent = "/mine"
+	if s := on(shop(web), node("edge-1", 500, 256)).plan().Steps[0]; s.Spec.Fixed.CgroupParent != "/mine" {
+		t.Errorf("cgroup_parent of the file gave way to %q", s.Spec.Fixed.CgroupParent)
+	}
+}
+
+// The whole of a preemption, and of a drain that starts first, in order.
+func TestMovesToTheEnd(t *testing.T) {
+	db := needs(svc("db", 1), 0, 200)
+	db.Placement.Priority = 100
+	f := on(shop(db, needs(svc("web", 1), 0, 100)), node("edge-1", 500, 256)).has("web", 1, runtime.Running, at("edge-1"))
+	want := lines(`stop web/1 shop-web-1 (makes room for shop/db/1 (priority 100) on node edge-1)
+		remove web/1 shop-web-1 (makes room for shop/db/1 (priority 100) on node edge-1)
+		create db/1 shop-db-1 on edge-1 (no container)
+		start db/1 shop-db-1 (created, not started)
+		hold web/1 shop-web-1 (0/1 node: 1 insufficient memory (needs 100M, 56M free on edge-1); reserve 56M of memory instead of 100M, or raise that of edge-1 by 44M)`)
+	if diff := cmp.Diff(want, f.predicted()); diff != "" {
+		t.Error(diff)
+	}
+
+	web := needs(svc("web", 2), 0, 50)
+	web.StartFirst = true
+	drained := node("edge-1", 500, 256)
+	drained.Drain = &Drain{Since: t0}
+	f = on(shop(web), drained, node("edge-2", 500, 256)).
+		has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+	want = lines(`create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 is drained)
+		start web/1 shop-web-1-rev-web- (created, not started)
+		stop web/1 shop-web-1 (replaced: node edge-1 is drained)
+		remove web/1 shop-web-1 (replaced: node edge-1 is drained)
+		rename web/1 shop-web-1-rev-web- -> shop-web-1 (its predecessor is gone)
+		create web/2 shop-web-2-rev-web- on edge-2 (node edge-1 is drained)
+		start web/2 shop-web-2-rev-web- (created, not started)
+		stop web/2 shop-web-2 (replaced: node edge-1 is drained)
+		remove web/2 shop-web-2 (replaced: node edge-1 is drained)
+		rename web/2 shop-web-2-rev-web- -> shop-web-2 (its predecessor is gone)`)
+	if diff := cmp.Diff(want, f.predicted()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is published about nodes is all that stands or will stand there.
+func TestPlacesArePublished(t *testing.T) {
+	f := on(shop(needs(svc("web", 2), 100, 64)), node("edge-1", 500, 256), node("edge-2", 500, 256)).
+		has("web", 1, runtime.Running, at("edge-1"))
+	var got []string
+	for _, r := range f.plan().Placed.Residents {
+		got = append(got, r.id()+" on "+r.Node+" "+r.Container)
+	}
+	want := []string{"shop/web/1 on edge-1 id-shop-web-1", "shop/web/2 on edge-2 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
