@@ -148,14 +148,14 @@ func (c *Cluster) Node(name string) (Node, bool) {
 	if !ok {
 		return Node{}, false
 	}
-	return n.Node.clone(), true
+	return n.clone(), true
 }
 
 // Nodes returns the nodes in the order of their index: that in which they were added.
 func (c *Cluster) Nodes() []Node {
 	all := make([]Node, 0, len(c.byName))
 	for n := range c.each() {
-		all = append(all, n.Node.clone())
+		all = append(all, n.clone())
 	}
 	return all
 }
@@ -303,6 +303,26 @@ func (c *Cluster) Placements(nodeName string) iter.Seq2[Placement, Replica] {
 			}
 		}
 	}
+}
+
+// FitsWithout says whether the named node would take one more replica of the
+// shape if these placements were gone. Nothing is changed.
+func (c *Cluster) FitsWithout(s *Shape, nodeName string, gone ...Placement) bool {
+	n, ok := c.byName[nodeName]
+	if !ok || s == nil || s.cluster != c {
+		return false
+	}
+	slots := make(map[int32]bool, len(gone))
+	for _, p := range gone {
+		if slot, ok := c.slot(p); ok {
+			slots[slot] = true
+		}
+	}
+	v := &survey{cluster: c, shape: s, gone: slots}
+	if !passesResources(v, n) { // the usual answer, without a look at the other nodes
+		return false
+	}
+	return c.survey(s, slots).feasible(n)
 }
 
 // place records a new placement.

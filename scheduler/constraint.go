@@ -108,11 +108,6 @@ func (c Constraint) property(n *Node) (value string, known bool) {
 	return "", false
 }
 
-// ofName says whether the key is the node's own name.
-func (c Constraint) ofName() bool {
-	return strings.EqualFold(c.Key, "node.id") || strings.EqualFold(c.Key, "node.hostname")
-}
-
 // Matches says whether the node satisfies the constraint. Values are compared
 // without regard to case; a label that the node lacks is "".
 func (c Constraint) Matches(n Node) bool { return c.matches(&n) }

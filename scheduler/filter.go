@@ -161,9 +161,16 @@ func (r *Requirement) matches(n *Node) bool {
 		return found
 	case DoesNotExist:
 		return !found
+	case Gt, Lt:
+		return found && r.compares(value)
 	}
+	return false
+}
+
+// compares carries out Gt and Lt.
+func (r *Requirement) compares(value string) bool {
 	have, err := strconv.ParseInt(value, 10, 64)
-	if !found || err != nil {
+	if err != nil {
 		return false
 	}
 	want, err := strconv.ParseInt(r.Values[0], 10, 64)

@@ -70,7 +70,7 @@ func ceilOfFifty(apartHi, apartLo, wholeHi, wholeLo uint64) int64 {
 			low = q + 1
 		}
 	}
-	return int64(low) //nolint:gosec // at most 50
+	return int64(low)
 }
 
 // balanceGain scores how the balance changes: 75 when it stays, 100 when it

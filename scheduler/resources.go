@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Resources is an amount of each resource: what a node can promise, or what a
@@ -124,17 +125,14 @@ func scaled(v, base int64) string {
 func decimal(v, unit int64, digits int) string {
 	whole, rest := v/unit, v%unit
 	text := strconv.FormatInt(whole, 10)
-	frac := make([]byte, 0, digits)
+	frac := ""
 	for range digits {
 		rest *= 10
-		frac = append(frac, byte('0'+rest/unit))
+		frac += strconv.FormatInt(rest/unit, 10)
 		rest %= unit
 	}
-	for len(frac) > 0 && frac[len(frac)-1] == '0' {
-		frac = frac[:len(frac)-1]
-	}
-	if len(frac) == 0 {
+	if frac = strings.TrimRight(frac, "0"); frac == "" {
 		return text
 	}
-	return text + "." + string(frac)
+	return text + "." + frac
 }
