@@ -19,6 +19,18 @@ type daemon interface {
 	Status(ctx context.Context, stack string) (*api.Status, error)
 	Follow(ctx context.Context, stack string, opts client.FollowOptions, fn func(api.Event) error) error
 	oneOffer
+	nodeKeeper
+}
+
+// nodeKeeper knows the virtual nodes and what stands on them.
+type nodeKeeper interface {
+	Nodes(ctx context.Context) ([]api.Node, error)
+	Node(ctx context.Context, name string) (api.Node, error)
+	AddNode(ctx context.Context, req *api.NodeRequest) (api.Node, error)
+	RemoveNode(ctx context.Context, name string) error
+	ActOnNode(ctx context.Context, name, action string, req api.NodeAction) (api.Node, error)
+	Rebalance(ctx context.Context, req api.Rebalance) (*api.Rebalanced, error)
+	Explain(ctx context.Context, stack, service string, slot int) (*api.Explained, error)
 }
 
 // oneOffer makes, starts and removes the containers of run.

@@ -119,6 +119,7 @@ func (l *lockedBuffer) String() string {
 // scriptedDaemon records what it is asked and carries it out on the engine
 // while the client follows.
 type scriptedDaemon struct {
+	scriptedNodes
 	engine *fake.Engine
 
 	mu      sync.Mutex // protects all below

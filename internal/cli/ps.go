@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -140,7 +141,7 @@ func (a *app) printPs(list []runtime.Container, o *psOptions, now time.Time) err
 	for i := range list {
 		rows[i] = newPsRow(&list[i], !o.noTrunc, now)
 	}
-	return psListing().print(a.env.Out, o.format, rows)
+	return psListing(onNodes(rows)).print(a.env.Out, o.format, rows)
 }
 
 func (a *app) printServices(list []runtime.Container) error {
@@ -179,6 +180,7 @@ type psRow struct {
 	Name         string
 	Names        string
 	Networks     string
+	Node         string
 	Ports        string
 	Project      string
 	Publishers   []publisher
@@ -202,7 +204,7 @@ func newPsRow(c *runtime.Container, trunc bool, now time.Time) psRow {
 	r := psRow{
 		Command: strconv.Quote(command), Created: c.Created.Unix(), CreatedAt: c.Created.In(now.Location()).Format("2006-01-02 15:04:05 -0700 MST"),
 		ExitCode: c.ExitCode, Health: string(c.Health), ID: id, Image: c.Image, Name: c.Name, Names: c.Name,
-		Ports: portsText(c.Ports), Project: stackOf(c), Publishers: make([]publisher, 0, len(c.Ports)), RunningFor: ago(c.Created, now),
+		Node: nodeOf(c), Ports: portsText(c.Ports), Project: stackOf(c), Publishers: make([]publisher, 0, len(c.Ports)), RunningFor: ago(c.Created, now),
 		Service: serviceOf(c), Size: sizeText(c), State: string(c.State), Status: statusText(c, now), Labels: joinLabels(c.Labels), labels: c.Labels,
 	}
 	var mounts, networks []string
@@ -238,8 +240,20 @@ func sizeText(c *runtime.Container) string {
 	return s
 }
 
-func psListing() *listing[psRow] {
-	return &listing[psRow]{
+// nodeOf is the virtual node a container stands on.
+func nodeOf(c *runtime.Container) string {
+	return cmp.Or(c.Labels[runtime.LabelNode], reconcile.LocalNode)
+}
+
+// onNodes reports whether a container stands on a node that was declared.
+func onNodes(rows []psRow) bool {
+	return slices.ContainsFunc(rows, func(r psRow) bool { return r.Node != reconcile.LocalNode })
+}
+
+// psListing prints containers in Compose's columns; where nodes were declared,
+// with the one each stands on.
+func psListing(nodes bool) *listing[psRow] {
+	l := &listing[psRow]{
 		Titles: map[string]string{
 			"ID": "CONTAINER ID", "CreatedAt": "CREATED AT", "RunningFor": "CREATED", "LocalVolumes": "LOCAL VOLUMES",
 			"ExitCode": "EXIT CODE",
@@ -254,6 +268,10 @@ func psListing() *listing[psRow] {
 			{"PORTS", func(r psRow) string { return r.Ports }},
 		},
 	}
+	if nodes {
+		l.Columns = slices.Insert(l.Columns, 4, column[psRow]{"NODE", func(r psRow) string { return r.Node }})
+	}
+	return l
 }
 
 // statusText is the engine's text of a container's state, or where it gives

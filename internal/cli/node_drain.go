@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/reconcile"
+)
+
+// drainLook is how often a node that is being emptied is looked at.
+const drainLook = 250 * time.Millisecond
+
+func newNodeDrain(a *app) *cobra.Command {
+	var deadline time.Duration
+	var detach, wait bool
+	cmd := &cobra.Command{
+		Use:   "drain [OPTIONS] NODE [NODE...]",
+		Short: "Empty virtual nodes: their replicas move to others",
+		Long: "Empty virtual nodes: they accept no more replicas, and those they have move to others, one at a\n" +
+			"time per service and only while the service's other replicas are ready. The command returns once\n" +
+			"the nodes are empty. After the deadline the replicas that are left are taken away all the same.\n" +
+			"berth node uncordon ends a drain and opens the node again.",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeNodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case cmd.Flags().Changed("deadline") && deadline <= 0:
+				return fmt.Errorf("node drain: --deadline %s is not above zero; leave it out for none", deadline)
+			case detach && wait:
+				return errors.New("node drain: --detach and --wait are incompatible")
+			}
+			return a.nodeDrain(cmd.Context(), args, deadline, detach)
+		},
+	}
+	f := cmd.Flags()
+	f.DurationVar(&deadline, "deadline", 0, "Take away what is left after this time, such as 30s (default none)")
+	f.BoolVarP(&detach, "detach", "d", false, "Return at once; the daemon goes on with it")
+	f.BoolVar(&wait, "wait", false, "Return once the nodes are empty (the default)")
+	return cmd
+}
+
+func (a *app) nodeDrain(ctx context.Context, names []string, deadline time.Duration, detach bool) error {
+	d, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	nodes, err := nodesNamed(ctx, d, names)
+	if err != nil {
+		return err
+	}
+	if a.global.dryRun {
+		return a.dryNodes(nodeDrain, nodes)
+	}
+	ui := a.progress("Running")
+	defer ui.Stop()
+	// All of them accept nothing more before the first is emptied: no replica
+	// moves twice.
+	var errs []error
+	var waits []*drainWait
+	for i := range nodes {
+		after, err := d.ActOnNode(ctx, nodes[i].Name, nodeDrain, api.NodeAction{Deadline: deadline})
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		w := &drainWait{ui: ui, name: after.Name, forced: deadline > 0}
+		w.see(&after, nil)
+		waits = append(waits, w)
+	}
+	if !detach {
+		errs = append(errs, awaitDrains(ctx, d, waits))
+	}
+	return errors.Join(errs...)
+}
+
+// awaitDrains looks at nodes until each of them is empty or cannot become so.
+func awaitDrains(ctx context.Context, d daemon, waits []*drainWait) error {
+	tick := time.NewTicker(drainLook)
+	defer tick.Stop()
+	var errs []error
+	for {
+		waits = slices.DeleteFunc(waits, func(w *drainWait) bool {
+			over, err := w.look(ctx, d)
+			if err != nil {
+				errs = append(errs, err)
+			}
+			return over || err != nil
+		})
+		if len(waits) == 0 {
+			return errors.Join(errs...)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			names := make([]string, len(waits))
+			for i, w := range waits {
+				names[i] = w.name
+			}
+			list := strings.Join(names, " ")
+			return &ExitError{Code: 130, Err: fmt.Errorf("interrupted; the daemon goes on draining %s, berth node uncordon %s ends it", list, list)}
+		}
+	}
+}
+
+// drainWait is what was seen of a node that is being emptied.
+type drainWait struct {
+	ui     progress
+	name   string
+	forced bool              // it has a deadline, so it ends in any case
+	left   map[string]string // replicas that are still there, and what they wait for
+	over   bool
+	stuck  bool // at the last look
+}
+
+// look asks once how far the node is, and reports whether it is empty. That it
+// cannot become empty, since no other node takes what is left, is an error.
+func (w *drainWait) look(ctx context.Context, d daemon) (bool, error) {
+	if w.over {
+		return true, nil
+	}
+	n, err := d.Node(ctx, w.name)
+	if err != nil {
+		return ctx.Err() == nil, ignoreEnd(ctx, err)
+	}
+	if n.Drain == nil {
+		return true, fmt.Errorf("node %s: the drain was ended by another command, it is %s", w.name, n.Status)
+	}
+	holds, err := holdsOf(ctx, d, n.Replicas)
+	if err != nil {
+		return ctx.Err() == nil, ignoreEnd(ctx, err)
+	}
+	w.see(&n, holds)
+	if w.over || w.forced {
+		return w.over, nil
+	}
+	before := w.stuck
+	why := refusals(&n, holds)
+	w.stuck = len(why) > 0
+	if !before || !w.stuck {
+		return false, nil // what is seen first may be from before the drain
+	}
+	return false, fmt.Errorf("node %s: %s cannot move; the daemon goes on trying, berth node uncordon %s ends the drain\n%s",
+		w.name, replicasText(len(why)), w.name, strings.Join(why, "\n"))
+}
+
+// ignoreEnd drops an error that only tells of the end of ctx.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// see shows what has changed on the node.
+func (w *drainWait) see(n *api.Node, holds map[string]reconcile.Hold) {
+	left := map[string]string{}
+	for i := range n.Replicas {
+		left[residentName(&n.Replicas[i])] = holds[residentName(&n.Replicas[i])].Reason
+	}
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		w.ui.Event(progressEvent{ID: "Replica " + name, Text: "Moving", Detail: left[name]})
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.left)) {
+		if _, there := left[name]; !there {
+			w.ui.Event(progressEvent{ID: "Replica " + name, Text: "Moved", State: progressDone})
+		}
+	}
+	w.left = left
+	if w.over = len(left) == 0; w.over {
+		w.ui.Event(progressEvent{ID: nodeID(w.name), Text: "Drained", State: progressDone})
+		return
+	}
+	w.ui.Event(progressEvent{ID: nodeID(w.name), Text: "Draining", Detail: replicasText(len(left)) + " left"})
+}
+
+// refusals says of each replica that is left why no other node takes it; none
+// while one of them may still move by itself.
+func refusals(n *api.Node, holds map[string]reconcile.Hold) []string {
+	var why []string
+	for i := range n.Replicas {
+		name := residentName(&n.Replicas[i])
+		h := holds[name]
+		if h.Kind != reconcile.HoldFailing || !h.Until.IsZero() {
+			return nil
+		}
+		why = append(why, sanitize(name+": "+h.Reason))
+	}
+	return why
+}
+
+// holdsOf are the holds of replicas, by their names with the stack.
+func holdsOf(ctx context.Context, d daemon, residents []reconcile.Resident) (map[string]reconcile.Hold, error) {
+	holds := map[string]reconcile.Hold{}
+	seen := map[string]bool{}
+	for i := range residents {
+		name := residents[i].Stack
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		st, err := d.Status(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if st.Plan == nil {
+			continue
+		}
+		for _, h := range st.Plan.Holds {
+			holds[name+"/"+string(h.Key)] = h
+		}
+	}
+	return holds, nil
+}
