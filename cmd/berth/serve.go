@@ -56,6 +56,9 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	d, err := daemon.New(daemon.Config{
 		Engine: engine, Dirs: folders, Version: version, Build: build(program),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
+		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
+			return newBoundaries(ctx, engine, info, owner)
+		},
 	})
 	if err != nil {
 		return err

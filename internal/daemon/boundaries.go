@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -41,6 +42,38 @@ func limitsOf(n stack.Node) runtime.NodeLimits {
 // boundaryTimeout bounds each call about a boundary.
 const boundaryTimeout = 30 * time.Second
 
+// boundaries opens them for the engine that is there now. Nothing is opened
+// before a node needs it, or while there is nothing to clean up.
+func (d *Daemon) boundaries(ctx context.Context) (Boundaries, error) {
+	if !d.nodes.needsBoundaries() {
+		return nil, nil
+	}
+	if err := d.learnEngine(ctx); err != nil {
+		return nil, err
+	}
+	info := d.nodes.engineInfo()
+	if d.bounds == nil || d.boundsOf != info.ID {
+		if err := d.nodes.edit(d.store.saveNodes, func(st *nodeState) error { st.Bounded = true; return nil }); err != nil {
+			return nil, err
+		}
+		d.bounds, d.boundsOf = d.cfg.Boundaries(ctx, info, d.owner), info.ID
+	}
+	return d.bounds, nil
+}
+
+// needsBoundaries reports whether there is a node, or was one.
+func (n *nodes) needsBoundaries() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.Bounded || len(n.allLocked()) > 0
+}
+
+func (n *nodes) engineInfo() runtime.EngineInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.engine
+}
+
 // keepBoundaries makes the boundaries of all nodes, sets them right again when
 // somebody else has changed them, and takes away those of nodes that are no
 // more, until ctx ends.
@@ -59,11 +92,18 @@ func (d *Daemon) keepBoundaries(ctx context.Context) {
 		if d.health.away() != nil {
 			continue
 		}
-		if d.ensureBoundaries(ctx, again) {
+		b, err := d.boundaries(ctx)
+		if err != nil {
+			d.cfg.Log.Warn().Err(err).Msg("boundaries of nodes cannot be made now; it is tried again")
+		}
+		if b == nil {
+			continue
+		}
+		if d.ensureBoundaries(ctx, b, again) {
 			d.wakeAll()
 		}
-		d.dropBoundaries(ctx)
-		d.readPressure(ctx)
+		d.dropBoundaries(ctx, b)
+		d.readPressure(ctx, b)
 	}
 }
 
@@ -83,7 +123,7 @@ func (n *nodes) needed() []stack.Node {
 
 // ensureBoundaries makes what is missing, and with again looks at all. It
 // reports whether a loop may go on because of it.
-func (d *Daemon) ensureBoundaries(ctx context.Context, again bool) bool {
+func (d *Daemon) ensureBoundaries(ctx context.Context, b Boundaries, again bool) bool {
 	news := false
 	for _, node := range d.nodes.needed() {
 		limits := limitsOf(node)
@@ -92,7 +132,7 @@ func (d *Daemon) ensureBoundaries(ctx context.Context, again bool) bool {
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, boundaryTimeout)
-		made, err := d.cfg.Boundaries.Ensure(call, node.Name, limits)
+		made, err := b.Ensure(call, node.Name, limits)
 		cancel()
 		if ctx.Err() != nil {
 			return false
@@ -143,30 +183,53 @@ func (n *nodes) bind(name string, limits runtime.NodeLimits, made runtime.Bounda
 
 // dropBoundaries takes away the boundaries of nodes that are no more, once they
 // are empty.
-func (d *Daemon) dropBoundaries(ctx context.Context) {
+func (d *Daemon) dropBoundaries(ctx context.Context, b Boundaries) {
 	keep := map[string]bool{}
 	for _, node := range d.nodes.needed() {
 		keep[node.Name] = true
 	}
 	call, cancel := context.WithTimeout(ctx, boundaryTimeout)
 	defer cancel()
-	have, err := d.cfg.Boundaries.List(call)
+	have, err := b.List(call)
 	if err != nil {
 		return // asked again later
 	}
+	left := len(have)
 	for _, name := range have {
 		if keep[name] {
 			continue
 		}
-		if err := d.cfg.Boundaries.Remove(call, name); err != nil {
+		if err := b.Remove(call, name); err != nil {
 			if !runtime.IsConflict(err) {
 				d.cfg.Log.Warn().Err(err).Str("node", name).Msg("the boundary of a node that is no more cannot be removed; it is tried again")
 			}
 			continue
 		}
 		d.nodes.unbind(name)
+		left--
+	}
+	if left == 0 {
+		d.unbounded()
 	}
 }
+
+// unbounded notes that nothing is left to clean up. When that cannot be stored
+// the next daemon looks once more.
+func (d *Daemon) unbounded() {
+	err := d.nodes.edit(d.store.saveNodes, func(st *nodeState) error {
+		if !st.Bounded || len(d.nodes.allLocked()) > 0 {
+			return errUnchanged
+		}
+		st.Bounded = false
+		return nil
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		d.cfg.Log.Warn().Err(err).Msg("the state of the nodes cannot be stored")
+	}
+}
+
+// errUnchanged ends an edit that has nothing to change.
+var errUnchanged = errors.New("nothing to change")
 
 func (n *nodes) unbind(name string) {
 	n.mu.Lock()
@@ -176,19 +239,19 @@ func (n *nodes) unbind(name string) {
 
 // readPressure takes over what the nodes' cgroups tell, and names whom a lack of
 // memory has hit.
-func (d *Daemon) readPressure(ctx context.Context) {
+func (d *Daemon) readPressure(ctx context.Context, b Boundaries) {
 	for _, node := range d.nodes.needed() {
-		b := d.nodes.bound(node.Name)
-		if b == nil || b.made.Parent == "" {
+		known := d.nodes.bound(node.Name)
+		if known == nil || known.made.Parent == "" {
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, boundaryTimeout)
-		p, err := d.cfg.Boundaries.Pressure(call, node.Name)
+		p, err := b.Pressure(call, node.Name)
 		cancel()
 		if err != nil {
 			continue // asked again later
 		}
-		oom := d.outOfMemory(b.pressure, &p)
+		oom := d.outOfMemory(known.pressure, &p)
 		if oom != nil {
 			d.cfg.Log.Warn().Str("node", node.Name).Str("container", oom.Container).Bool("byNode", oom.ByNode).Msg("a process was killed for want of memory")
 		}

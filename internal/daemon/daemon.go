@@ -48,9 +48,10 @@ type Config struct {
 	Build      string
 	Background bool
 	Log        zerolog.Logger
-	// Boundaries enforce the capacities of virtual nodes; nil: they are only
-	// accounted for.
-	Boundaries Boundaries
+	// Boundaries opens what enforces the capacities of virtual nodes on an engine,
+	// for the owner of their cgroups; nil: they are only accounted for. It is
+	// called when the first node needs it, and again for another engine.
+	Boundaries func(ctx context.Context, info runtime.EngineInfo, owner string) Boundaries
 	// LocalEngine: the engine publishes ports on this very machine, so a port can
 	// be tried before it is promised.
 	LocalEngine bool
@@ -72,6 +73,8 @@ type Daemon struct {
 	started  time.Time
 	health   *engineHealth
 	nodes    *nodes
+	bounds   Boundaries // nil: none were needed yet; of keepBoundaries alone
+	boundsOf string     // the engine's id
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
@@ -120,6 +123,7 @@ func (d *Daemon) readNodes() error {
 		d.cfg.Log.Warn().Msg(note)
 	}
 	d.nodes.state = st
+	d.nodes.poke()
 	return nil
 }
 

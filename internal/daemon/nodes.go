@@ -41,6 +41,8 @@ type nodes struct {
 type nodeState struct {
 	Added  []stack.Node          `json:"added,omitempty"` // by command, in their order
 	Status map[string]nodeStatus `json:"status,omitempty"`
+	// Bounded: boundaries were made, and may be left to clean up.
+	Bounded bool `json:"bounded,omitempty"`
 	// Overcommit: a node was added although the engine has less than all nodes
 	// together may promise.
 	Overcommit bool `json:"overcommit,omitempty"`
@@ -417,7 +419,8 @@ func (n *nodes) node(name string) (api.Node, error) {
 func (n *nodes) edit(save func(nodeState) error, fn func(*nodeState) error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	next := nodeState{Added: slices.Clone(n.state.Added), Status: maps.Clone(n.state.Status), Overcommit: n.state.Overcommit}
+	next := n.state
+	next.Added, next.Status = slices.Clone(next.Added), maps.Clone(next.Status)
 	if next.Status == nil {
 		next.Status = map[string]nodeStatus{}
 	}

@@ -250,7 +250,7 @@ func (b *boundaries) setFail(err error) {
 func TestBoundariesComeFirstAndGoLast(t *testing.T) {
 	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 		b := &boundaries{made: map[string]runtime.NodeLimits{}, fail: errors.New("read-only file system")}
-		s.boundaries = b
+		s.boundaries = func(context.Context, runtime.EngineInfo, string) Boundaries { return b }
 		s.reboot()
 		s.settled(s.up(onNodes(shop(svc("web", 1, reserves(100))), edge("edge-1", 256))))
 		if n, _ := s.d.nodes.node("edge-1"); n.Boundary.Enforced || !strings.Contains(n.Boundary.Why, "read-only") {
@@ -309,7 +309,7 @@ func nodeLife() story {
 // it has.
 func TestKillAfterEveryCallOnNodes(t *testing.T) {
 	total := 0
-	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+	simulate(t, fake.Options{}, func(_ *testing.T, s *sim) {
 		nodeLife().play(s)
 		s.awaitGone()
 		s.nothingLeft()

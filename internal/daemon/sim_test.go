@@ -45,7 +45,7 @@ type sim struct {
 	full atomic.Bool   // the disk takes nothing
 	log  *syncBuffer
 
-	boundaries Boundaries // nil: none can be made
+	boundaries func(context.Context, runtime.EngineInfo, string) Boundaries // nil: none can be made
 }
 
 // simulate runs a test in a bubble, with a daemon that runs. The engine holds the image "app".
