@@ -297,28 +297,28 @@ func TestNodeCPUIsShared(t *testing.T) {
 // The node's limit of processes holds for its containers together.
 func TestNodePidsAreShared(t *testing.T) {
 	b := newBounded(t, false)
+	free := b.start(b.node("many", runtime.NodeLimits{}), nil, "spawn", "12")
+	b.says(free, "spawned 12")
+
 	parent := b.node("few", runtime.NodeLimits{Pids: 24})
 	calm := b.start(parent, nil, "sleep")
 	b.says(calm, "sleeping")
 	since := b.started(calm)
-	greedy := b.start(parent, nil, "spawn", "40")
-	var most int64
-	b.eventually(func() error {
-		p := b.pressure("few")
-		most = max(most, p.Pids)
-		if p.PidsRefused == 0 {
-			return fmt.Errorf("no fork was refused: %+v", p)
-		}
-		return nil
-	})
-	if most > 24 {
-		t.Errorf("%d processes in a node of 24", most)
+	greedy := b.start(parent, nil, "spawn", "12")
+	if code := b.wait(greedy); code == 0 || strings.Contains(b.output(greedy), "spawned") {
+		t.Errorf("twelve programs of some threads each in a node of 24: exit code %d, %s", code, b.output(greedy))
 	}
-	if out := b.output(greedy); strings.Contains(out, "spawned 40") {
-		t.Errorf("forty children in a node of 24: %s", out)
+	// A count that outlives the attempt: that of a container which runs on.
+	var out bytes.Buffer
+	code, err := b.engine.Exec(t.Context(), calm, runtime.ExecSpec{Command: []string{testimage.Program, "spawn", "12"}}, runtime.Streams{Out: &out, Err: &out})
+	if err != nil || code == 0 {
+		t.Errorf("a program of the other container: exit code %d, %v: %s", code, err, &out)
+	}
+	if p := b.pressure("few"); p.PidsRefused == 0 || p.PidsLimit != 24 || p.Pids == 0 || p.Pids > 24 {
+		t.Errorf("the node's pressure: %+v", p)
 	}
 	b.unharmed(calm, since)
-	b.gone(t.Context(), greedy, calm)
+	b.gone(t.Context(), free, greedy, calm)
 }
 
 // The boundary is what a container itself sees.

@@ -56,7 +56,9 @@ func bandwidth(millicores int64) (quota, period int64) {
 
 // settings returns what a node's limits are in the files of a cgroup version, in
 // the order in which they are written. Memory is rounded down to whole pages, as
-// the kernel does.
+// the kernel does. A node has no swap beside its memory; on version 1, where the
+// limit is one of memory plus swap, one page is left, since the kernel counts how
+// often a limit is reached for that of memory only.
 func settings(version int, l runtime.NodeLimits) []setting {
 	quota, period := unlimited, int64(100_000)
 	if l.CPUs > 0 {
@@ -64,9 +66,10 @@ func settings(version int, l runtime.NodeLimits) []setting {
 		q, period = bandwidth(l.CPUs)
 		quota = strconv.FormatInt(q, 10)
 	}
-	mem, swap := unlimited, unlimited
+	mem, swap, both := unlimited, unlimited, unlimited
 	if page := int64(os.Getpagesize()); l.Memory > 0 {
-		mem, swap = strconv.FormatInt(l.Memory/page*page, 10), "0"
+		whole := l.Memory / page * page
+		mem, swap, both = strconv.FormatInt(whole, 10), "0", strconv.FormatInt(whole+page, 10)
 	}
 	proc := unlimited
 	if l.Pids > 0 {
@@ -85,7 +88,7 @@ func settings(version int, l runtime.NodeLimits) []setting {
 		{controller: cpu, file: quotaV1, value: quota, limit: "cpus"},
 		{controller: memory, file: "memory.use_hierarchy", value: "1", limit: "memory", optional: true},
 		{controller: memory, file: memoryV1, value: mem, limit: "memory"},
-		{controller: memory, file: memswV1, value: mem, limit: "memory", optional: true},
+		{controller: memory, file: memswV1, value: both, limit: "memory", optional: true},
 		{controller: pids, file: pidsMax, value: proc, limit: "pids"},
 	}
 }

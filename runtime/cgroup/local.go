@@ -213,7 +213,7 @@ func (l *local) list(context.Context) ([]string, error) {
 	if l.slices != nil {
 		above.rel = filepath.Join(l.slices.root(), above.rel)
 	}
-	names, err := l.tree.children(above.rel)
+	names, err := children(l.tree.dirs, above.rel)
 	if err != nil {
 		return nil, refused("list the cgroups of nodes", "", err)
 	}

@@ -85,13 +85,12 @@ func (t *tree) pressure(rel string) (runtime.Pressure, error) {
 		p.NodeOOMs = t.keyedFile(memory, rel, "memory.events.local")["oom"]
 		p.CPUNanos, p.PidsRefused = stat["usage_usec"]*1000, t.keyedFile(pids, rel, "pids.events")["max"]
 	} else {
-		// Where memory plus swap has the same limit, it is that one which is hit.
-		p.MemoryHits = t.count(memory, rel, "memory.failcnt") + t.count(memory, rel, "memory.memsw.failcnt")
+		p.MemoryHits = t.count(memory, rel, "memory.failcnt")
 		p.CPUNanos = t.count(cpuacct, rel, "cpuacct.usage")
 		p.PidsRefused = t.sum(pids, rel, "pids.events", "max")
 		p.OOMKills = t.keyedFile(memory, rel, "memory.oom_control")["oom_kill"]
 	}
-	groups, err := t.children(rel)
+	groups, err := children(t.limiting(), rel)
 	if err != nil {
 		return p, err
 	}

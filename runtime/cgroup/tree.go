@@ -219,11 +219,11 @@ func (t *tree) initCpuset(dir string) error {
 	return nil
 }
 
-// children returns the names of the cgroups right below rel, in any hierarchy,
-// sorted. A cgroup that is not there has none.
-func (t *tree) children(rel string) ([]string, error) {
+// children returns the names of the cgroups right below rel in any of the
+// hierarchies, sorted. A cgroup that is not there has none.
+func children(hierarchies []string, rel string) ([]string, error) {
 	var names []string
-	for _, dir := range t.dirs {
+	for _, dir := range hierarchies {
 		entries, err := os.ReadDir(filepath.Join(dir, rel))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -314,12 +314,6 @@ func walkGroups(dir string, fn func(group string) error) error {
 		}
 		return fn(at)
 	})
-}
-
-// denied reports whether an error says that this process may not change cgroups
-// at all.
-func denied(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
 // refused turns an error of the kernel about a cgroup into one of the four kinds.
