@@ -71,6 +71,8 @@ type Placed struct {
 	Evict map[string]map[Key]string
 	// Refused is how many replicas no node takes.
 	Refused int
+	// Refusals are the holds of these replicas.
+	Refusals map[Key]Hold
 }
 
 // LocalNode is the name of the node that stands for the whole engine.

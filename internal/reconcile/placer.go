@@ -531,7 +531,7 @@ func (p *placer) publish() {
 			}
 		}
 	}
-	p.placed.Refused = len(p.refused)
+	p.placed.Refused, p.placed.Refusals = len(p.refused), p.refused
 }
 
 func (p *placer) publishReplica(svc *stack.Service, slot int) {
