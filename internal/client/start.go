@@ -2,15 +2,20 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/dirs"
@@ -20,9 +25,6 @@ import (
 // BackgroundEnv is set for a daemon that a command has started: it logs to a
 // file, and a command of another build may replace it.
 const BackgroundEnv = "BERTH_BACKGROUND"
-
-// startTimeout is how long a started daemon has until it answers.
-const startTimeout = 15 * time.Second
 
 // Starter connects to the daemon of one user and endpoint, and starts one in
 // the background where none runs.
@@ -34,7 +36,12 @@ type Starter struct {
 	// Ready is asked before a daemon is started where none runs, and keeps it
 	// from being started by an error; nil: nothing is asked.
 	Ready func(ctx context.Context) error
+	// Patience is how long a started daemon has until it answers, and one that
+	// is replaced until it has ended; 0: 15 s.
+	Patience time.Duration
 }
+
+const defaultPatience = 15 * time.Second
 
 // Find returns a client for the daemon that runs, or nil when none does.
 func (s *Starter) Find(ctx context.Context) (*Client, error) {
@@ -62,47 +69,98 @@ func (s *Starter) find(ctx context.Context) (*Client, api.DaemonInfo, error) {
 // and replaced when a command of another build started it. Containers run on.
 func (s *Starter) Connect(ctx context.Context) (*Client, error) {
 	c, info, err := s.find(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil || s.fits(c, info) {
+		return c, err
 	}
-	if c != nil && (info.Build == s.Build || !info.Background) {
-		return c, nil
-	}
-	if c != nil {
-		if err := s.stop(ctx, info.PID); err != nil {
-			return nil, err
-		}
-	} else if s.Ready != nil {
+	if c == nil && s.Ready != nil {
 		if err := s.Ready(ctx); err != nil {
 			return nil, err
 		}
 	}
+	release, err := s.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	c, info, err = s.find(ctx) // another command may have been faster
+	if err != nil || s.fits(c, info) {
+		return c, err
+	}
+	if c != nil {
+		if err := s.replace(ctx, info.PID); err != nil {
+			return nil, err
+		}
+	} else if c, err = s.settle(ctx); c != nil || err != nil {
+		return c, err
+	}
 	return s.start(ctx)
 }
 
-// stop ends a background daemon of another build and waits until it is gone.
-func (s *Starter) stop(ctx context.Context, pid int) error {
+// fits reports whether a daemon runs that need not be replaced.
+func (s *Starter) fits(c *Client, info api.DaemonInfo) bool {
+	return c != nil && (info.Build == s.Build || !info.Background)
+}
+
+// alone waits until no other command starts or replaces the daemon, and keeps
+// them from it until release is called.
+func (s *Starter) alone(ctx context.Context) (release func(), err error) {
+	if err := s.Dirs.Create(); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(s.Dirs.State, "start.lock"), flock.SetPermissions(0o600))
+	waiting, cancel := context.WithTimeout(ctx, 2*s.patience())
+	defer cancel()
+	if _, err := lock.TryLockContext(waiting, pollEvery); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("start the daemon: another command is about it and does not come to an end (lock %s): %w", lock.Path(), err)
+	}
+	return func() { _ = lock.Unlock() }, nil // the lock goes with the process anyway
+}
+
+func (s *Starter) patience() time.Duration { return cmp.Or(s.Patience, defaultPatience) }
+
+// replace ends a background daemon of another build and waits until it is gone,
+// its lock included.
+func (s *Starter) replace(ctx context.Context, pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("replace the daemon of another version (process %d): %w", pid, err)
 	}
-	return poll(ctx, func() (bool, error) {
+	err := s.poll(ctx, func() (bool, error) {
 		c, _, err := s.find(ctx)
-		return c == nil && err == nil, nil
+		return c == nil && err == nil && !s.locked(), nil
 	})
+	if errors.Is(err, errImpatient) {
+		return fmt.Errorf("replace the daemon of another version (process %d): it does not end within %s; end it and run the command again", pid, s.patience())
+	}
+	return err
+}
+
+// settle waits while a daemon that holds the lock comes up or ends: for its
+// client, or for nil when it is gone.
+func (s *Starter) settle(ctx context.Context) (*Client, error) {
+	var client *Client
+	err := s.poll(ctx, func() (bool, error) {
+		c, _, err := s.find(ctx)
+		client = c
+		return c != nil || !s.locked(), err
+	})
+	if errors.Is(err, errImpatient) {
+		return nil, fmt.Errorf("reach the daemon: one holds the lock %s and does not answer within %s; end it and run the command again", s.Dirs.Lock(), s.patience())
+	}
+	return client, err
 }
 
 // start runs the daemon in a session of its own and waits until it answers.
 func (s *Starter) start(ctx context.Context) (*Client, error) {
-	if err := s.Dirs.Create(); err != nil {
-		return nil, err
-	}
 	stderr, err := os.Create(s.stderrPath())
 	if err != nil {
 		return nil, fmt.Errorf("start the daemon: %w", err)
 	}
 	defer func() { _ = stderr.Close() }()
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.Program, "serve", "--log-format", "json") // #nosec G204 -- this program itself; it outlives ctx
-	cmd.Env = append(s.Environ, BackgroundEnv+"=1")
+	cmd.Env = append(slices.Clone(s.Environ), BackgroundEnv+"=1")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -117,31 +175,39 @@ func (s *Starter) start(ctx context.Context) (*Client, error) {
 func (s *Starter) stderrPath() string { return s.Dirs.Log() + ".err" }
 
 // await waits until the daemon answers. One that ends instead may have lost the
-// race against another command's, which then answers in its place.
+// race against one that a person started, which then answers in its place.
 func (s *Starter) await(ctx context.Context, ended <-chan error) (*Client, error) {
 	var client *Client
 	var died error
-	err := poll(ctx, func() (bool, error) {
+	err := s.poll(ctx, func() (bool, error) {
 		c, _, err := s.find(ctx)
 		if err != nil || c != nil {
 			client = c
 			return true, err
 		}
 		select {
-		case died = <-ended:
-			ended = nil
+		case err := <-ended:
+			died = cmp.Or(err, errEnded)
 		default:
 		}
-		if died != nil && ended == nil && !s.locked() {
+		if died != nil && !s.locked() {
 			return true, died
 		}
 		return false, nil
 	})
+	switch {
+	case errors.Is(err, errImpatient):
+		err = fmt.Errorf("it does not answer within %s", s.patience())
+	case err != nil && ctx.Err() != nil:
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start the daemon: %w%s", err, s.lastWords())
 	}
 	return client, nil
 }
+
+var errEnded = errors.New("it ended at once")
 
 // locked reports whether some daemon holds the lock.
 func (s *Starter) locked() bool {
@@ -165,11 +231,17 @@ func (s *Starter) lastWords() string {
 	return "; it said: " + strings.Join(lines[max(0, len(lines)-3):], "; ")
 }
 
-// poll asks done every few milliseconds, at most for startTimeout.
-func poll(ctx context.Context, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
+// pollEvery is how often the daemon is asked for while it is to come or go.
+const pollEvery = 5 * time.Millisecond
+
+// errImpatient says that what was waited for has not happened in time.
+var errImpatient = errors.New("not in time")
+
+// poll asks done every few milliseconds while there is patience.
+func (s *Starter) poll(ctx context.Context, done func() (bool, error)) error {
+	late := time.NewTimer(s.patience())
+	defer late.Stop()
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
 		if ok, err := done(); ok || err != nil {
@@ -177,8 +249,10 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 		}
 		select {
 		case <-tick.C:
+		case <-late.C:
+			return errImpatient
 		case <-ctx.Done():
-			return fmt.Errorf("it does not answer within %s", startTimeout)
+			return ctx.Err()
 		}
 	}
 }
