@@ -231,6 +231,7 @@ func (b *bench) build(ctx context.Context, pkg, out string) error {
 func (b *bench) berth(ctx context.Context, dir string, args ...string) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, b.opts.berth, args...) // #nosec G204 -- the binary under test
 	cmd.Dir, cmd.Env = dir, b.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is the bench's, which then cleans up with it
 	begin := time.Now()
 	data, err := cmd.CombinedOutput()
 	took := time.Since(begin)

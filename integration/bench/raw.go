@@ -147,13 +147,8 @@ func (r *rawEngine) list(ctx context.Context, stack string) error {
 
 // close removes what an interrupted floor has left, and the image.
 func (r *rawEngine) close(ctx context.Context, img string) error {
-	ours := filters.NewArgs(filters.Arg("label", benchLabel))
-	left, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ours})
-	errs := []error{err}
-	for i := range left {
-		errs = append(errs, r.api.ContainerRemove(ctx, left[i].ID, container.RemoveOptions{Force: true}))
-	}
-	networks, err := r.api.NetworkList(ctx, network.ListOptions{Filters: ours})
+	errs := []error{r.removeContainers(ctx)}
+	networks, err := r.api.NetworkList(ctx, network.ListOptions{Filters: ofTheFloor()})
 	errs = append(errs, err)
 	for i := range networks {
 		errs = append(errs, r.api.NetworkRemove(ctx, networks[i].ID))
@@ -161,6 +156,25 @@ func (r *rawEngine) close(ctx context.Context, img string) error {
 	_, err = r.api.ImageRemove(ctx, img, image.RemoveOptions{})
 	return errors.Join(append(errs, err, r.api.Close())...)
 }
+
+// removeContainers removes until nothing is left: the engine may still be about
+// calls that were cut off.
+func (r *rawEngine) removeContainers(ctx context.Context) error {
+	for {
+		left, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ofTheFloor()})
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		for i := range left {
+			_ = r.api.ContainerRemove(ctx, left[i].ID, container.RemoveOptions{Force: true}) // the next list tells
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return fmt.Errorf("%d containers of the floor are left: %w", len(left), err)
+		}
+	}
+}
+
+func ofTheFloor() filters.Args { return filters.NewArgs(filters.Arg("label", benchLabel)) }
 
 // timed measures fn.
 func timed(fn func() error) (time.Duration, error) {
