@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-dev/berth/scheduler"
@@ -29,6 +30,19 @@ type Node struct {
 	Drain   *Drain `json:"drain,omitempty"` // set while it is to be emptied
 	// Closed: nothing new is placed here for this stack; what stands here stays.
 	Closed bool `json:"closed,omitempty"`
+}
+
+// withoutPending is the cluster once all its nodes can be used.
+func (c *Cluster) withoutPending() *Cluster {
+	if c == nil {
+		return nil
+	}
+	ready := *c
+	ready.Nodes = slices.Clone(c.Nodes)
+	for i := range ready.Nodes {
+		ready.Nodes[i].Pending = ""
+	}
+	return &ready
 }
 
 // Drain says that a node is to be emptied.

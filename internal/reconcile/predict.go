@@ -16,8 +16,8 @@ const predictedTurns = 1000
 
 // Predict plays plans out on paper until nothing more is to be done, and
 // returns all their steps in order, with the holds of the last one. It assumes
-// that every step succeeds, that what starts becomes healthy, and that jobs end
-// with success. It is pure: what it is given is not changed.
+// that every step succeeds, that what starts becomes healthy, that jobs end with
+// success, and that the boundaries of nodes are made. It is pure: what it is given is not changed.
 func Predict(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 	w := newWorld(d, o, m)
 	all := &Plan{}
@@ -59,6 +59,7 @@ func newWorld(d *Desired, o *Observed, m *Memory) *world {
 	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
 	w.d.Requests, w.d.OneOffs = slices.Clone(d.Requests), slices.Clone(d.OneOffs)
 	w.o.Containers = slices.Clone(o.Containers)
+	w.o.Cluster = o.Cluster.withoutPending()
 	w.o.Networks, w.o.Volumes, w.o.Images = copyMap(o.Networks), copyMap(o.Volumes), copyMap(o.Images)
 	return w
 }
