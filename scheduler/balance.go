@@ -1,0 +1,313 @@
+package scheduler
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// balance proposes the moves of greatest gain, those of lower priority first.
+//
+// A replica that has moved does not move again. If one would gain by that, since
+// moves after its own changed what is best for it, its move is taken back, the
+// others are made again, and the search goes on: it then goes to its best place
+// at once. What comes of it is kept only if nobody at all would still gain.
+func (p *planner) balance(d *draft) (*draft, string) {
+	// Enough for every case met in tests, where one round nearly always suffices.
+	const rounds = 20
+	for range rounds {
+		if p.improve(d) {
+			return d, p.spent()
+		}
+		again := d.restless()
+		if len(again) == 0 {
+			return d, ""
+		}
+		d = p.redo(d, again)
+	}
+	return p.draft(), "no set of moves was found after which nobody would gain by moving again: set a greater least gain"
+}
+
+// improve makes moves until none gains enough. It returns true when the budget
+// ended it.
+func (p *planner) improve(d *draft) bool {
+	places := d.places()
+	priorities := map[int]bool{}
+	for slot := range d.items {
+		priorities[d.records[slot].shape.Priority()] = true
+	}
+	for moved := true; moved; {
+		moved = false
+		for _, priority := range slices.Sorted(maps.Keys(priorities)) {
+			before := len(d.moves)
+			for more := true; more; {
+				made := len(d.moves)
+				if d.pass(places, priority, p.budget) {
+					return true
+				}
+				more = len(d.moves) > made
+			}
+			moved = moved || len(d.moves) > before
+		}
+	}
+	return false
+}
+
+// redo makes the moves again in a fresh draft without those of some replicas,
+// and without those that are then not valid or gain too little.
+func (p *planner) redo(old *draft, without map[Placement]bool) *draft {
+	d := p.draft()
+	slots := make(map[Placement]int32, len(d.items))
+	for slot := range d.items {
+		slots[d.items[slot].placement] = int32(slot) //nolint:gosec // bounded by memory
+	}
+	for _, m := range old.moves {
+		slot, to := slots[m.Placement], d.byName[m.To]
+		if without[m.Placement] || !d.fits(slot, to) {
+			continue
+		}
+		if gain := d.gain(slot, to); gain >= d.minGain {
+			d.moveForBalance(slot, to, gain)
+		}
+	}
+	return d
+}
+
+// gain is by how much it lowers the squared use to take the replica to the node.
+func (d *draft) gain(slot int32, to *node) int64 {
+	r := &d.records[slot]
+	return d.relief(d.nodes[r.node], r.shape) - d.added(to, r.shape)
+}
+
+func (d *draft) moveForBalance(slot int32, to *node, gain int64) {
+	from := d.nodes[d.records[slot].node]
+	was, is := from.level(), to.level()
+	d.move(slot, to, gain, "")
+	d.moves[len(d.moves)-1].Cause = fmt.Sprintf("use of %s falls from %s to %s, that of %s rises from %s to %s",
+		from.Name, percent(was), percent(from.level()), to.Name, percent(is), percent(to.level()))
+}
+
+// restless lists the replicas that have moved and would gain by moving again.
+func (d *draft) restless() map[Placement]bool {
+	places := d.places()
+	again := map[Placement]bool{}
+	for slot := range d.items {
+		it := &d.items[slot]
+		if !it.moved {
+			continue
+		}
+		if to, _ := d.bestPlace(places, int32(slot)); to != nil { //nolint:gosec // bounded by memory
+			again[it.placement] = true
+		}
+	}
+	return again
+}
+
+// bunch is replicas of one shape on one node: each gains the same by moving.
+type bunch struct {
+	slots   []int32 // the one to move first is last
+	ordinal int32
+	node    int32
+	gain    int64
+	to      *node
+}
+
+// bunches is a heap, the greatest gain first.
+type bunches []*bunch
+
+func (b bunches) Len() int           { return len(b) }
+func (b bunches) Less(i, j int) bool { return b[i].compare(b[j]) < 0 }
+func (b bunches) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }
+func (b *bunches) Push(x any)        { *b = append(*b, x.(*bunch)) } //nolint:errcheck,forcetypeassert // only this file pushes
+func (b *bunches) Pop() any {
+	old := *b
+	last := old[len(old)-1]
+	*b = old[:len(old)-1]
+	return last
+}
+
+func (b *bunch) compare(o *bunch) int {
+	return cmp.Or(cmp.Compare(o.gain, b.gain), cmp.Compare(b.node, o.node), cmp.Compare(b.ordinal, o.ordinal))
+}
+
+// pass makes the moves of one priority, the greatest gain first, until the gains
+// that were known at its start are used up. It returns true when the budget
+// forbids a move.
+func (d *draft) pass(places *places, priority, budget int) bool {
+	h := d.bunches(priority)
+	h = slices.DeleteFunc(h, func(b *bunch) bool { return !d.value(places, b) })
+	heap.Init(&h)
+	for len(h) > 0 {
+		b := h[0]
+		known := b.gain
+		if !d.value(places, b) {
+			heap.Pop(&h)
+			continue
+		}
+		if heap.Fix(&h, 0); b.gain < known && h[0] != b {
+			continue
+		}
+		if len(d.moves) >= budget {
+			return true
+		}
+		d.take(places, b)
+		if len(b.slots) == 0 || !d.value(places, b) {
+			heap.Pop(&h)
+			continue
+		}
+		heap.Fix(&h, 0)
+	}
+	return false
+}
+
+// take moves the next replica of the bunch.
+func (d *draft) take(places *places, b *bunch) {
+	slot := b.slots[len(b.slots)-1]
+	b.slots = b.slots[:len(b.slots)-1]
+	d.moveForBalance(slot, b.to, b.gain)
+	places.refresh(b.node)
+	places.refresh(b.to.index)
+}
+
+// bunches gathers the replicas of one priority that may move and have not.
+func (d *draft) bunches(priority int) bunches {
+	var all bunches
+	for n := range d.each() {
+		if n.Down {
+			continue
+		}
+		here := map[int32]*bunch{}
+		for slot := n.first; slot >= 0; slot = d.records[slot].next {
+			s := d.records[slot].shape
+			if s.Priority() != priority || d.items[slot].fixed != "" || d.items[slot].moved {
+				continue
+			}
+			o := d.shapes[s]
+			b := here[o.ordinal]
+			if b == nil {
+				b = &bunch{ordinal: o.ordinal, node: n.index}
+				here[o.ordinal] = b
+				all = append(all, b)
+			}
+			b.slots = append(b.slots, slot)
+		}
+	}
+	return all
+}
+
+// value finds where the next replica of the bunch gains most. It returns false
+// when that is too little everywhere.
+func (d *draft) value(places *places, b *bunch) bool {
+	b.to, b.gain = d.bestPlace(places, b.slots[len(b.slots)-1])
+	return b.to != nil
+}
+
+// place is some nodes of one size, with the least that is used of each resource
+// on any of them: what a replica adds there is no less than it would at that use.
+type place struct {
+	nodes []*node
+	least amounts
+}
+
+// places are all nodes that can receive.
+type places struct {
+	all []place
+	of  []int32 // by node: its place; -1: it cannot receive
+}
+
+// placeSize is how many nodes a place has at most.
+const placeSize = 64
+
+// places parts the nodes that can receive into places of like nodes.
+func (d *draft) places() *places {
+	var open []*node
+	for n := range d.each() {
+		if !n.Down && !n.Cordoned {
+			open = append(open, n)
+		}
+	}
+	slices.SortStableFunc(open, func(a, b *node) int {
+		return cmp.Or(slices.Compare(a.alloc[:], b.alloc[:]), cmp.Compare(a.level(), b.level()))
+	})
+	out := &places{of: make([]int32, len(d.nodes))}
+	for i := range out.of {
+		out.of[i] = -1
+	}
+	for _, n := range open {
+		last := len(out.all) - 1
+		if last < 0 || len(out.all[last].nodes) == placeSize || out.all[last].nodes[0].alloc != n.alloc {
+			out.all = append(out.all, place{})
+			last++
+		}
+		out.all[last].nodes = append(out.all[last].nodes, n)
+		out.of[n.index] = int32(last) //nolint:gosec // bounded by memory
+	}
+	for i := range out.all {
+		out.all[i].setLeast()
+	}
+	return out
+}
+
+func (p *place) setLeast() {
+	p.least = p.nodes[0].scored
+	for _, n := range p.nodes[1:] {
+		for k, v := range n.scored {
+			p.least[k] = min(p.least[k], v)
+		}
+	}
+}
+
+// refresh follows a change of the node.
+func (ps *places) refresh(index int32) {
+	if i := ps.of[index]; i >= 0 {
+		ps.all[i].setLeast()
+	}
+}
+
+// bestPlace finds the node on which the replica lowers the squared use most, the
+// one of lowest index among equals; nil when it gains less than it must.
+func (d *draft) bestPlace(places *places, slot int32) (*node, int64) {
+	r := &d.records[slot]
+	from := d.nodes[r.node]
+	relief := d.relief(from, r.shape)
+	most := relief - d.minGain // that it may add
+	if most < 0 {
+		return nil, 0
+	}
+	var best *node
+	d.asking(slot, func(fits func(*node) bool) {
+		for i := range places.all {
+			p := &places.all[i]
+			if d.atLeast(p, r.shape) > most {
+				continue
+			}
+			for _, n := range p.nodes {
+				added := d.added(n, r.shape)
+				if added > most || n == from || added == most && best != nil && best.index < n.index || !fits(n) {
+					continue
+				}
+				best, most = n, added
+			}
+		}
+	})
+	return best, relief - most
+}
+
+// atLeast is no more than what the shape adds to the squared use on any node of
+// the place. The growth of a square rises with the use it starts from; the
+// allowance is for what the terms are rounded.
+func (d *draft) atLeast(p *place, s *Shape) (sum int64) {
+	n := p.nodes[0]
+	for k, need := range s.score {
+		w := d.weight[n.index][k]
+		if need == 0 || w == 0 {
+			continue
+		}
+		used := p.least[k]
+		allowance := 2 * (w/1000 + 1) * (2*(used+need)/max(n.alloc[k], 1) + 4)
+		sum += d.term(n, k, used+need) - d.term(n, k, used) - allowance
+	}
+	return sum
+}
