@@ -113,7 +113,7 @@ func TestBadInput(t *testing.T) {
 		"bad uid":                   {service("configs: [{source: c, uid: root}]") + "configs: {c: {content: x}}\n", `services.web.configs.0.uid: "root" is not a numeric ID`},
 		"swap below memory":         {service("deploy: {resources: {limits: {memory: 2G}}}, memswap_limit: 1G"), `services.web.memswap_limit: is less than the memory limit`},
 		"old swap below memory":     {service("mem_limit: 2G, memswap_limit: 1G"), `services.web.memswap_limit: is less than the memory limit`},
-		"reservation above limit":   {service("mem_limit: 1G, mem_reservation: 2G"), `services.web: the memory reservation is more than the memory limit`},
+		"reservation above limit":   {service("mem_limit: 1G, mem_reservation: 2G"), `compose.yaml:2: services.web.mem_reservation: reserves 2G, more than the service's limit of 1G; lower it or raise the limit`},
 		"refresh age":               {service("pull_policy: refresh, pull_refresh_after: often"), `services.web.pull_refresh_after: "often" is not an age such as 12h or 1d12h`},
 		"pull policy":               {service("pull_policy: sometimes"), `services.web.pull_policy: "sometimes" is not a value this key takes`},
 		"restart condition":         {service("deploy: {restart_policy: {condition: always}}"), `services.web.deploy.restart_policy.condition: "always" is not one of any, on-failure, none`},

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/berth-dev/berth/scheduler"
 )
 
 // check refuses projects whose parts do not fit together. The library has a
@@ -278,9 +280,18 @@ func (c *checker) memory(s types.ServiceConfig) error {
 	case l.MemorySwap > 0 && l.MemorySwap < l.Memory:
 		return c.bad(s, "memswap_limit", "is less than the memory limit; it counts memory and swap together")
 	case l.MemoryReservation > l.Memory:
-		return c.bad(s, "", "the memory reservation is more than the memory limit")
+		return c.bad(s, reservedMemoryKey(s), "reserves %s, more than the service's limit of %s; lower it or raise the limit",
+			scheduler.FormatAmount(scheduler.Memory, l.MemoryReservation), scheduler.FormatAmount(scheduler.Memory, l.Memory))
 	}
 	return nil
+}
+
+// reservedMemoryKey is the key that the memory reservation comes from.
+func reservedMemoryKey(s types.ServiceConfig) string {
+	if s.Deploy != nil && s.Deploy.Resources.Reservations != nil && s.Deploy.Resources.Reservations.MemoryBytes != 0 {
+		return "deploy.resources.reservations.memory"
+	}
+	return "mem_reservation"
 }
 
 // objects checks networks, volumes, configs and secrets.

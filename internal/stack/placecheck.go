@@ -201,15 +201,16 @@ func (c *placement) limits() error {
 	}
 	l := c.service.Spec.Limits
 	for _, part := range []struct {
-		resource, keys string
-		limit          int64
+		resource string
+		keys     []string
+		limit    int64
 	}{
-		{scheduler.CPU, "deploy.resources.limits.cpus cpus", l.NanoCPUs / 1_000_000},
-		{scheduler.Memory, "deploy.resources.limits.memory mem_limit", l.Memory},
+		{scheduler.CPU, []string{"deploy.resources.limits.cpus", "cpus"}, l.NanoCPUs / 1_000_000},
+		{scheduler.Memory, []string{"deploy.resources.limits.memory", "mem_limit"}, l.Memory},
 	} {
 		largest, most := largestNode(c.stack.Nodes, part.resource)
 		if part.limit > most {
-			return c.bad(c.present(strings.Fields(part.keys)...), "the limit of %s %s is more than any node has: the largest, %s, has %s; lower the limit",
+			return c.bad(c.present(part.keys...), "the limit of %s %s is more than any node has: the largest, %s, has %s; lower the limit",
 				scheduler.FormatAmount(part.resource, part.limit), part.resource, largest, scheduler.FormatAmount(part.resource, most))
 		}
 	}

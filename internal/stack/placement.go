@@ -105,7 +105,9 @@ func (t *translator) reservation(c types.ServiceConfig, ext setting) (scheduler.
 		return r, err
 	}
 	if r.Memory < 0 || r.Memory > scheduler.MaxAmount {
-		return r, t.fail(fmt.Errorf("the memory reservation is not between 0 and %s", scheduler.FormatAmount(scheduler.Memory, scheduler.MaxAmount)), "services", c.Name)
+		most := scheduler.FormatAmount(scheduler.Memory, scheduler.MaxAmount)
+		path := append([]string{"services", c.Name}, strings.Split(reservedMemoryKey(c), ".")...)
+		return r, t.fail(fmt.Errorf("is not between 0 and %s", most), path...)
 	}
 	if c.Deploy == nil || c.Deploy.Resources.Reservations == nil {
 		return r, nil

@@ -276,8 +276,8 @@ func TestBadPlacement(t *testing.T) {
 
 		"CPU reserved above limit":    {deploy("{resources: {limits: {cpus: '0.5'}, reservations: {cpus: '0.75'}}}"), `compose.yaml:4: services.web.deploy.resources.reservations.cpus: reserves 0.75, more than the service's limit of 0.5; lower it or raise the limit`},
 		"CPU reserved above cpus":     {service("cpus: 1, deploy: {resources: {reservations: {cpus: '2'}}}"), `reserves 2, more than the service's limit of 1`},
-		"memory reserved above limit": {deploy("{resources: {limits: {memory: 1G}, reservations: {memory: 2G}}}"), `services.web: the memory reservation is more than the memory limit`},
-		"negative memory reserved":    {deploy("{resources: {reservations: {memory: '-1'}}}"), `services.web: the memory reservation is not between 0 and 1P`},
+		"memory reserved above limit": {deploy("{resources: {limits: {memory: 1G}, reservations: {memory: 2G}}}"), `compose.yaml:4: services.web.deploy.resources.reservations.memory: reserves 2G, more than the service's limit of 1G`},
+		"negative memory reserved":    {deploy("{resources: {reservations: {memory: '-1'}}}"), `compose.yaml:4: services.web.deploy.resources.reservations.memory: is not between 0 and 1P`},
 		"too little CPU reserved":     {deploy("{resources: {reservations: {cpus: '0.0001'}}}"), `services.web.deploy.resources.reservations.cpus: is 0.0001; CPUs are counted in steps of 0.001`},
 		"generic without kind":        {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {value: 1}}]}}}"), `services.web.deploy.resources.reservations.generic_resources.0: the kind: is empty`},
 		"generic without pieces":      {deploy("{resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 0}}]}}}"), `compose.yaml:4: services.web.deploy.resources.reservations.generic_resources.0: reserves 0 of "gpu"; give a value: from 1 on`},

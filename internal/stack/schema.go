@@ -723,9 +723,20 @@ func matches(pattern, s string) bool {
 			return !alphanumeric(r) && r != '.' && r != '_' && r != '-'
 		}) < 0
 	}
-	re, err := regexp.Compile(pattern)
-	return err == nil && re.MatchString(s)
+	known, ok := patterns.Load(pattern)
+	if !ok {
+		re, err := regexp.Compile(pattern)
+		if err != nil {
+			return false
+		}
+		known, _ = patterns.LoadOrStore(pattern, re)
+	}
+	re, ok := known.(*regexp.Regexp)
+	return ok && re.MatchString(s)
 }
+
+// patterns holds the schemas' expressions once they have been used.
+var patterns sync.Map
 
 func wanted(list []string) string {
 	names := make([]string, len(list))
