@@ -160,29 +160,10 @@ func LoadNodes(path string) (nodes []Node, overcommit bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	var at []string
-	def := "project"
-	switch {
-	case root.Kind == yaml.SequenceNode:
-		def = "nodeList"
-	case child(root, extensionKey) != nil:
-		root, at = resolved(child(root, extensionKey)), []string{extensionKey}
-	default:
-		def = "nodesFile"
-	}
-	rules, err := berthRules()
+	s, err := src.nodeSetting(root)
 	if err != nil {
 		return nil, false, err
 	}
-	v := &validator{source: src, root: rules, settled: true, lenient: true}
-	if err := v.check(rules.defs[def], root, at); err != nil {
-		return nil, false, err
-	}
-	var value any
-	if err := root.Decode(&value); err != nil {
-		return nil, false, src.yamlError(err)
-	}
-	s := setting{value: value, path: at, failure: src.failure}
 	list := s
 	if root.Kind != yaml.SequenceNode {
 		list = s.get("nodes")
@@ -212,6 +193,29 @@ func (s *source) parseNodes() (*yaml.Node, error) {
 	}
 	s.docs = roots
 	return roots[0], nil
+}
+
+// nodeSetting checks a file of nodes, in any of its forms, against the schema.
+func (s *source) nodeSetting(root *yaml.Node) (setting, error) {
+	out := setting{failure: s.failure}
+	def := "nodesFile"
+	if root.Kind == yaml.SequenceNode {
+		def = "nodeList"
+	} else if ext := child(root, extensionKey); ext != nil {
+		def, root, out.path = "project", resolved(ext), []string{extensionKey}
+	}
+	rules, err := berthRules()
+	if err != nil {
+		return out, err
+	}
+	v := &validator{source: s, root: rules, settled: true, lenient: true}
+	if err := v.check(rules.defs[def], root, out.path); err != nil {
+		return out, err
+	}
+	if err := root.Decode(&out.value); err != nil {
+		return out, s.yamlError(err)
+	}
+	return out, nil
 }
 
 // failure is an error about a place in this file alone.
