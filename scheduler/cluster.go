@@ -17,6 +17,11 @@ type Cluster struct {
 	shapes   map[string]*Shape
 	services map[serviceKey]*service
 
+	known []*Shape       // all shapes, in the order in which they were registered
+	keys  []string       // sorted: the labels that they mention
+	index *index         // nil: to be made anew at the next choice
+	held  map[uint16]int // placements that hold a host port
+
 	records []record // of placements, by slot
 	free    int32    // first free record; -1: none
 	order   uint64   // of the latest start
@@ -35,6 +40,9 @@ type node struct {
 
 	first, last int32 // placements in the order of their start; -1: none
 	placed      int
+
+	class  *class // of the index, when it is up to date
+	member int32  // which of the class
 }
 
 // heldPort is a host port and the placement that holds it.
@@ -76,6 +84,7 @@ func New(p Policy) (*Cluster, error) {
 	}
 	return &Cluster{
 		policy: compiled, free: -1,
+		held:   map[uint16]int{},
 		byName: map[string]*node{}, shapes: map[string]*Shape{}, services: map[serviceKey]*service{},
 	}, nil
 }
@@ -93,6 +102,7 @@ func (c *Cluster) AddNode(n Node) error {
 	added.declare(n)
 	c.nodes = append(c.nodes, added)
 	c.byName[n.Name] = added
+	c.index = nil
 	return nil
 }
 
@@ -117,6 +127,7 @@ func (c *Cluster) SetNode(n Node) error {
 		return err
 	}
 	known.declare(n)
+	c.index = nil
 	return nil
 }
 
@@ -131,6 +142,7 @@ func (c *Cluster) RemoveNode(name string) error {
 	}
 	c.nodes[n.index] = nil
 	delete(c.byName, name)
+	c.index = nil
 	return nil
 }
 
@@ -195,7 +207,25 @@ func (c *Cluster) choose(s *Shape) *node {
 	if s == nil || s.cluster != c {
 		return nil
 	}
+	if n, ok := c.chooseFast(s); ok {
+		return n
+	}
 	return c.scan(s)
+}
+
+// portsTaken says whether a host port that the shape needs is held anywhere.
+func (c *Cluster) portsTaken(s *Shape) bool {
+	for _, p := range s.template.Ports {
+		if c.held[p.Port] == 0 {
+			continue
+		}
+		for n := range c.each() {
+			if slices.ContainsFunc(n.ports, func(h heldPort) bool { return p.conflicts(h.port) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Assign places a replica on the named node as a fact: it runs there, whether
@@ -353,6 +383,19 @@ func (c *Cluster) link(slot int32, n *node) {
 	}
 	n.last = slot
 	n.add(r.shape, slot)
+	c.counted(n, r.shape, 1)
+}
+
+// counted follows one replica more or less on the node.
+func (c *Cluster) counted(n *node, s *Shape, by int) {
+	if c.held == nil {
+		return // a draft, which shares its shapes with a cluster
+	}
+	s.service.placed += by
+	for _, p := range s.template.Ports {
+		c.held[p.Port] += by
+	}
+	c.follow(n, s, by)
 }
 
 // unlink takes a record off its node.
@@ -370,6 +413,7 @@ func (c *Cluster) unlink(slot int32) {
 		n.last = r.prev
 	}
 	n.remove(r.shape, slot)
+	c.counted(n, r.shape, -1)
 }
 
 // add counts one more replica on the node.

@@ -58,6 +58,9 @@ func balance(usedA, allocA, usedB, allocB int64) int64 {
 // ceilOfFifty is 50·apart/whole rounded up, for apart ≤ whole < 2^80, both of 128 bits.
 func ceilOfFifty(apartHi, apartLo, wholeHi, wholeLo uint64) int64 {
 	hi, lo := bits.Mul64(apartLo, 50)
+	if hi|apartHi|wholeHi == 0 && lo <= 1<<63 && wholeLo < 1<<63 {
+		return int64((lo + wholeLo - 1) / wholeLo) //nolint:gosec // at most 50
+	}
 	hi += apartHi * 50
 	low, high := uint64(0), uint64(50) // the smallest q with q·whole ≥ 50·apart
 	for low < high {

@@ -20,11 +20,18 @@ type Shape struct {
 	need    amounts // what the filters ask for
 	score   amounts // what the scores count: see [scoredNeed]
 	generic []genericNeed
+
+	profile string // see [Template.profile]
+	plan    *plan  // of the index
 }
 
 // service is what the cluster knows of one service of one stack.
 type service struct {
 	stack, name string
+
+	placed int      // replicas
+	feeds  []*tally // of the index, that count its replicas
+	felt   []watch  // terms of other shapes that name it
 }
 
 type serviceKey struct{ stack, name string }
@@ -78,7 +85,12 @@ func (c *Cluster) Register(t Template) (*Shape, error) {
 			s.generic = append(s.generic, genericNeed{name, v})
 		}
 	}
+	s.profile = s.template.profile()
 	c.shapes[string(key)] = s
+	c.known = append(c.known, s)
+	if c.mention(s); c.index != nil {
+		c.adopt(s, true)
+	}
 	return s, nil
 }
 

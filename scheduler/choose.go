@@ -1,0 +1,460 @@
+package scheduler
+
+import (
+	"math"
+	"math/bits"
+)
+
+// query is one choice in hand.
+type query struct {
+	policy *policy
+	shape  *Shape
+
+	perNode    bool     // one of the following looks at single nodes
+	near, far  []*tally // by node: must have, must not have
+	felt       []*watch // what placed replicas want of the shape
+	candidates []candidate
+}
+
+// candidate is the best node of a class, with what the class scores.
+type candidate struct {
+	viewed
+	best
+	liking2  int64 // raw service affinity
+	crowding int64 // raw topology score
+	total    int64
+	topped   bool // still in the fewest branch
+}
+
+// best is the best node so far: of the highest score, and of those the first.
+type best struct {
+	node  *node
+	score int64
+}
+
+func (b *best) take(n *node, score int64) {
+	if score > b.score || score == b.score && n.index < b.node.index {
+		b.node, b.score = n, score
+	}
+}
+
+// chooseFast chooses by the index; ok is false where only a full scan can tell.
+func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
+	x := c.ready()
+	if s.plan.scan {
+		return nil, false
+	}
+	q := &x.query
+	q.policy, q.shape = &c.policy, s
+	if !q.feel() {
+		return nil, false
+	}
+	if c.policy.sharedPorts && c.portsTaken(s) {
+		return nil, true
+	}
+	view := x.view(s)
+	if view.flat && !q.social() {
+		b := best{score: -1}
+		for _, cl := range view.classes {
+			q.search(cl.class, &b)
+		}
+		return b.node, true
+	}
+	return q.among(view), true
+}
+
+// feel gathers what looks at single nodes and what placed replicas want. It
+// returns false where that has no index.
+func (q *query) feel() bool {
+	p := q.shape.plan
+	q.near, q.far, q.felt = q.near[:0], q.far[:0], q.felt[:0]
+	for i := range p.near {
+		if w := &p.near[i]; w.domains == nil && !(w.self && w.tally.total == 0) {
+			q.near = append(q.near, w.tally)
+		}
+	}
+	for i := range p.far {
+		if w := &p.far[i]; w.domains == nil {
+			q.far = append(q.far, w.tally)
+		}
+	}
+	for i := range q.shape.service.felt {
+		w := &q.shape.service.felt[i]
+		switch {
+		case w.tally.total == 0:
+		case w.domains != nil:
+			q.felt = append(q.felt, w)
+		case w.repels:
+			q.far = append(q.far, w.tally)
+		case q.policy.weights[scoreServiceAffinity] > 0:
+			return false
+		}
+	}
+	q.perNode = len(q.near)+len(q.far)+len(q.shape.template.Ports)+len(q.shape.generic) > 0 || p.own != nil
+	return !q.likesNodes()
+}
+
+// likesNodes says whether the shape prefers or avoids nodes by what is on them.
+func (q *query) likesNodes() bool {
+	if q.policy.weights[scoreServiceAffinity] == 0 {
+		return false
+	}
+	for i := range q.shape.plan.likes {
+		if w := &q.shape.plan.likes[i]; w.domains == nil && w.tally.total > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// social says whether other replicas decide on whole classes.
+func (q *query) social() bool {
+	p := q.shape.plan
+	return len(q.felt)+len(p.near)+len(p.far)+len(p.likes)+len(p.spread)+len(p.levels) > 0
+}
+
+// among chooses among classes that differ in more than the use of their nodes.
+func (q *query) among(v *view) *node {
+	q.sum()
+	q.candidates = q.candidates[:0]
+	for _, cl := range v.classes {
+		if !q.admits(cl.class) {
+			continue
+		}
+		b := best{score: -1}
+		if q.search(cl.class, &b); b.node != nil {
+			q.candidates = append(q.candidates, candidate{viewed: cl, best: b})
+		}
+	}
+	q.weigh()
+	chosen := best{score: -1}
+	for i := range q.candidates {
+		chosen.take(q.candidates[i].node, q.candidates[i].total)
+	}
+	return chosen.node
+}
+
+// sum adds up what the terms look at by domain.
+func (q *query) sum() {
+	p := q.shape.plan
+	for _, all := range [][]watch{p.near, p.far, p.likes, p.levels} {
+		for i := range all {
+			if all[i].domains != nil {
+				all[i].sum()
+			}
+		}
+	}
+	for _, w := range q.felt {
+		w.sum()
+	}
+	for i := range p.spread {
+		p.spread[i].sum()
+	}
+}
+
+// sum adds up a spread rule and finds the smallest count.
+func (r *spreadPlan) sum() {
+	r.watch.sum()
+	r.least = math.MaxInt32
+	for _, d := range r.domains.of {
+		if d >= 0 {
+			r.least = min(r.least, r.sums[d])
+		}
+	}
+	if r.count < max(r.rule.MinDomains, 1) {
+		r.least = 0
+	}
+}
+
+// at is the sum of the class's domain; ok is false where it is in none.
+func (w *watch) at(cl *class) (sum int32, ok bool) {
+	if d := w.domains.of[cl.id]; d >= 0 {
+		return w.sums[d], true
+	}
+	return 0, false
+}
+
+// admits asks the filters that decide on whole classes.
+func (q *query) admits(cl *class) bool {
+	p := q.shape.plan
+	for i := range p.near {
+		w := &p.near[i]
+		if w.domains == nil {
+			continue
+		}
+		if n, ok := w.at(cl); !ok || n == 0 && !(w.self && w.total == 0) {
+			return false
+		}
+	}
+	for i := range p.far {
+		if w := &p.far[i]; w.domains != nil && w.present(cl) {
+			return false
+		}
+	}
+	for _, w := range q.felt {
+		if w.repels && w.present(cl) {
+			return false
+		}
+	}
+	for i := range p.spread {
+		r := &p.spread[i]
+		if r.rule.Prefer {
+			continue
+		}
+		if n, ok := r.at(cl); !ok || int(n+1-r.least) > r.rule.MaxSkew {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *watch) present(cl *class) bool {
+	n, ok := w.at(cl)
+	return ok && n > 0
+}
+
+// weigh scores the candidates. Each stands for all feasible nodes of its class,
+// so that the scores that relate nodes to each other come out as among all.
+func (q *query) weigh() {
+	all, weights := q.candidates, &q.policy.weights
+	var taints, liking int64
+	least, most := int64(math.MaxInt64), int64(math.MinInt64)
+	for i := range all {
+		c := &all[i]
+		c.liking2 = q.affinity(c.class)
+		taints, liking = max(taints, c.taints), max(liking, c.liking)
+		least, most = min(least, c.liking2), max(most, c.liking2)
+	}
+	for i := range all {
+		c := &all[i]
+		c.total = c.score +
+			weights[scoreTaints]*normalise(c.taints, taints, true) +
+			weights[scoreNodeAffinity]*normalise(c.liking, liking, false) +
+			weights[scoreServiceAffinity]*between(c.liking2, least, most)
+	}
+	if weights[scoreTopology] > 0 {
+		q.weighTopology(weights[scoreTopology])
+	}
+	if weights[scorePreference] > 0 {
+		q.weighPreferences(weights[scorePreference])
+	}
+}
+
+// affinity is the class's raw service affinity.
+func (q *query) affinity(cl *class) int64 {
+	sum := int64(0)
+	for i := range q.shape.plan.likes {
+		if w := &q.shape.plan.likes[i]; w.domains != nil {
+			n, _ := w.at(cl)
+			sum += w.weight * int64(n)
+		}
+	}
+	for _, w := range q.felt {
+		n, _ := w.at(cl)
+		sum += w.weight * int64(n)
+	}
+	return sum
+}
+
+func (q *query) weighTopology(weight int64) {
+	rules := q.shape.plan.spread
+	any := false
+	for i := range q.candidates {
+		q.candidates[i].crowding = -1
+	}
+	for i := range rules {
+		r := &rules[i]
+		if !r.rule.Prefer {
+			continue
+		}
+		any = true
+		size := q.domains(r)
+		for j := range q.candidates {
+			if n, ok := r.at(q.candidates[j].class); ok {
+				c := &q.candidates[j]
+				c.crowding = max(c.crowding, 0) + spreadScore(int64(n), size, int64(r.rule.MaxSkew))
+			}
+		}
+	}
+	if !any {
+		return
+	}
+	least, most := int64(math.MaxInt64), int64(0)
+	for i := range q.candidates {
+		if c := &q.candidates[i]; c.crowding >= 0 {
+			c.crowding = rounded(c.crowding)
+			least, most = min(least, c.crowding), max(most, c.crowding)
+		}
+	}
+	for i := range q.candidates {
+		q.candidates[i].total += weight * reversed(q.candidates[i].crowding, least, most)
+	}
+}
+
+// domains counts the rule's domains among the candidates.
+func (q *query) domains(r *spreadPlan) int64 {
+	count := int64(0)
+	for i := range q.candidates {
+		d := r.domains.of[q.candidates[i].id]
+		first := d >= 0
+		for j := 0; j < i && first; j++ {
+			first = r.domains.of[q.candidates[j].id] != d
+		}
+		if first {
+			count++
+		}
+	}
+	return count
+}
+
+func (q *query) weighPreferences(weight int64) {
+	levels := q.shape.plan.levels
+	for i := range q.candidates {
+		q.candidates[i].topped = true
+	}
+	value := int64(0)
+	for level := range levels {
+		w := &levels[level]
+		share := int64(100 * (level + 1) / len(levels))
+		for i := range q.candidates {
+			c := &q.candidates[i]
+			c.topped = c.topped && q.fewest(w, c.class)
+			if c.topped {
+				c.total += weight * (share - value)
+			}
+		}
+		value = share
+	}
+}
+
+// fewest says whether no candidate's branch under the same parent has fewer.
+func (q *query) fewest(w *watch, cl *class) bool {
+	mine := w.domains.of[cl.id]
+	for i := range q.candidates {
+		other := w.domains.of[q.candidates[i].id]
+		if w.parents[other] == w.parents[mine] && w.sums[other] < w.sums[mine] {
+			return false
+		}
+	}
+	return true
+}
+
+// try scores a member, if it is feasible.
+func (q *query) try(m *member, b *best) {
+	if !q.fits(m.node) {
+		return
+	}
+	if score := q.score(m); score > b.score || score == b.score && m.node.index < b.node.index {
+		b.node, b.score = m.node, score
+	}
+}
+
+func (q *query) fits(n *node) bool {
+	need := &q.shape.need
+	for i := range need {
+		if need[i] > n.alloc[i]-n.used[i] && need[i] > 0 && n.counted[i] {
+			return false
+		}
+	}
+	return !q.perNode || q.fitsMore(n)
+}
+
+// fitsMore asks the filters that look at what is on the node.
+func (q *query) fitsMore(n *node) bool {
+	t := &q.shape.template
+	for _, g := range q.shape.generic {
+		if g.amount > n.genericAlloc(g.name)-n.generic[g.name] {
+			return false
+		}
+	}
+	for _, p := range t.Ports {
+		for _, h := range n.ports {
+			if p.conflicts(h.port) {
+				return false
+			}
+		}
+	}
+	if own := q.shape.plan.own; own != nil && int(own.byNode[n.index]) >= t.MaxPerNode {
+		return false
+	}
+	for _, near := range q.near {
+		if near.byNode[n.index] == 0 {
+			return false
+		}
+	}
+	for _, far := range q.far {
+		if far.byNode[n.index] > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// score is the sum of the scores that depend on the node's use alone.
+func (q *query) score(m *member) int64 {
+	n, p, need := m.node, q.policy, &q.shape.score
+	total := int64(0)
+	for kind := scoreLeast; kind <= scoreRatio; kind++ {
+		if w := p.weights[kind]; w > 0 {
+			total += w * p.resourceScore(kind, &n.alloc, &n.scored, need)
+		}
+	}
+	if w := p.weights[scoreBalanced]; w > 0 {
+		total += w * m.balanced(need)
+	}
+	return total
+}
+
+func (m *member) balanced(need *amounts) int64 {
+	alloc := &m.node.alloc
+	if alloc[cpu] == 0 || alloc[memory] == 0 {
+		return balanceGain(100, 100)
+	}
+	return balanceGain(balance(m.cpu+need[cpu], alloc[cpu], m.memory+need[memory], alloc[memory]), m.without)
+}
+
+// search finds the best feasible member of the class, if it is better than b. It
+// looks into cells only while their bound says that a better one may be there.
+func (q *query) search(cl *class, b *best) {
+	if cl.cells == nil {
+		for i := range cl.members {
+			q.try(&cl.members[i], b)
+		}
+		return
+	}
+	bound := q.bound(cl)
+	up := q.policy.weights[scoreMost] <= q.policy.weights[scoreLeast]
+	row, step := 0, 1
+	if !up {
+		row, step = len(cl.rows)-1, -1
+	}
+	for row = cl.nextRow(row, up); row >= 0; row = cl.nextRow(row+step, up) {
+		if bound.ordered && bound.row(int64(row)) < b.score {
+			return
+		}
+		for half, word := range cl.rows[row] {
+			for ; word != 0; word &= word - 1 {
+				q.searchCell(cl, &bound, row, half<<6+bits.TrailingZeros64(word), b)
+			}
+		}
+	}
+}
+
+// searchCell looks at the members of a cell in their order.
+func (q *query) searchCell(cl *class, bound *bound, row, c int, b *best) {
+	m := row - c
+	most := bound.cell(int64(c), int64(m))
+	if most < b.score {
+		return
+	}
+	in := cl.cells[c*percents+m]
+	for i := in.next(0); i >= 0; i = in.next(i + 1) {
+		member := &cl.members[i]
+		if most == b.score && member.node.index >= b.node.index {
+			return
+		}
+		if q.try(member, b); b.score > most || b.score == most && b.node == member.node {
+			return
+		}
+	}
+}
