@@ -57,6 +57,8 @@ type Rebalanced struct {
 	Before float64  `json:"before"`          // the goal's figure before and after: what it is says Figure
 	After  float64  `json:"after"`
 	Figure string   `json:"figure"`
+	// Reasons say why there is no move, or why there are no more.
+	Reasons []string `json:"reasons,omitempty"`
 	// Accepted says from which turn on each stack carries its moves out; none for
 	// what is only told.
 	Accepted []Accepted `json:"accepted,omitempty"`
@@ -70,6 +72,9 @@ type Move struct {
 	From    string `json:"from"`
 	To      string `json:"to"`
 	Cause   string `json:"cause"`
+	// Gain is by how much the move lowers the squared use, in millionths of a
+	// fully used node.
+	Gain int64 `json:"gain,omitempty"`
 }
 
 // Explained answers GET /v1/stacks/{stack}/explain/{service}?slot=N: one entry

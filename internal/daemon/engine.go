@@ -81,9 +81,13 @@ func (h *engineHealth) window() (down, up time.Time) {
 // pingTimeout bounds the question whether the engine lives at all.
 const pingTimeout = 5 * time.Second
 
-// engineLost asks, after a call found the engine unavailable, whether it is the
-// engine itself that is away. Every loop holds still then, until it is back.
+// engineLost asks, after a call failed that the engine itself may be the reason
+// of, whether it is away, or one that Berth cannot speak to. Every loop holds
+// still then, until it is back.
 func (d *Daemon) engineLost(ctx context.Context) bool {
+	if d.health.away() != nil {
+		return true // it is being asked already
+	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	err := d.cfg.Engine.Ping(ctx)

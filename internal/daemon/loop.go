@@ -405,9 +405,9 @@ func (l *loop) drop(s reconcile.Step) {
 // ended hands back a step that was carried out. The loop takes it over when its
 // next turn begins: until what it led to has been observed, it is in flight.
 func (l *loop) ended(ctx context.Context, s reconcile.Step, res reconcile.Result, err error, took time.Duration) {
-	// The daemon ends, and the next one looks for itself; or the engine is away,
-	// which is not the step's fault.
-	dropped := ctx.Err() != nil || (runtime.IsUnavailable(err) && l.d.engineLost(ctx))
+	// The daemon ends, and the next one looks for itself; or the engine is away, or
+	// one that is too old has taken its place, which is not the step's fault.
+	dropped := ctx.Err() != nil || ((runtime.IsUnavailable(err) || runtime.IsInvalid(err)) && l.d.engineLost(ctx))
 	if err == nil {
 		l.d.health.answered(time.Now())
 	}

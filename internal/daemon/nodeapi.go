@@ -33,6 +33,7 @@ func (d *Daemon) nodeRoutes(mux *http.ServeMux) {
 		name, action := r.PathValue("node"), r.PathValue("action")
 		return d.changeNode(r.Context(), name, func() error { return d.nodes.act(d.store.saveNodes, name, action, req, time.Now()) })
 	}))
+	mux.HandleFunc("POST "+root+"/rebalance", answer(d.handleRebalance))
 	mux.HandleFunc("GET "+root+"/stacks/{stack}/explain/{service}", answer(func(r *http.Request, _ *struct{}) (any, error) {
 		slot, err := slotParam(r)
 		if err != nil {

@@ -340,3 +340,48 @@ func TestKillAfterEveryCallOnNodes(t *testing.T) {
 		})
 	}
 }
+
+func TestRebalance(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		s.settled(s.up(onNodes(shop(svc("web", 4, reserves(50))), edge("edge-1", 256), edge("edge-2", 256))))
+		s.node("edge-2", "drain", 0)
+		s.node("edge-2", "uncordon", 0)
+		s.expect("shop-web-1@edge-1 shop-web-2@edge-1 shop-web-3@edge-1 shop-web-4@edge-1")
+		ask := func(req api.Rebalance) *api.Rebalanced {
+			t.Helper()
+			out, err := s.d.rebalance(s.ctx, &req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.rest()
+			return out
+		}
+		if out := ask(api.Rebalance{Plan: true}); len(out.Moves) != 2 || out.After >= out.Before {
+			t.Errorf("proposed: %+v", out)
+		}
+		s.expect("shop-web-1@edge-1 shop-web-2@edge-1 shop-web-3@edge-1 shop-web-4@edge-1") // only told
+		if out := ask(api.Rebalance{Budget: "1"}); len(out.Moves) != 1 {
+			t.Errorf("a budget of one: %+v", out)
+		}
+		ask(api.Rebalance{})
+		if out := ask(api.Rebalance{}); len(out.Moves) != 0 {
+			t.Errorf("a second rebalance moves %+v", out.Moves)
+		}
+		n, _ := s.d.nodes.node("edge-2")
+		if len(n.Replicas) != 2 {
+			t.Errorf("edge-2 has %d of 4 replicas", len(n.Replicas))
+		}
+		ask(api.Rebalance{Goal: "consolidate"})
+		all := s.d.nodes.list()
+		if a, b := len(all[0].Replicas), len(all[1].Replicas); a*b != 0 || a+b != 4 {
+			t.Errorf("consolidated to %d and %d", a, b)
+		}
+		if _, err := s.d.rebalance(s.ctx, &api.Rebalance{Goal: "tidy"}); err == nil || !strings.Contains(err.Error(), "tidy") {
+			t.Errorf("an unknown goal: %v", err)
+		}
+		if _, err := s.d.rebalance(s.ctx, &api.Rebalance{Budget: "half"}); err == nil || !strings.Contains(err.Error(), "half") {
+			t.Errorf("a bad budget: %v", err)
+		}
+		s.oracle()
+	})
+}

@@ -348,3 +348,13 @@ func TestPlacesArePublished(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A request to move to a node that no longer takes the replica is dropped.
+func TestAMoveThatNoLongerFitsIsDropped(t *testing.T) {
+	f := on(shop(needs(svc("web", 1), 100, 200)), node("edge-1", 500, 256), node("edge-2", 500, 128)).
+		has("web", 1, runtime.Running, at("edge-1"))
+	f.d.Requests = []Request{{Op: RequestMove, Container: "id-shop-web-1", Node: "edge-2", Cause: "rebalance"}}
+	if p := f.plan(); len(p.Steps) > 0 || len(p.Satisfied) != 1 {
+		t.Errorf("satisfied %v, plan:\n%s", p.Satisfied, p)
+	}
+}

@@ -414,7 +414,7 @@ func (p *placer) pending() {
 // important replicas make room.
 func (p *placer) choose(w waiting) {
 	shape := p.shapes[w.svc.Name]
-	if p.preferred(w, shape) {
+	if p.moved(w, shape) || p.preferred(w, shape) {
 		return
 	}
 	if !w.svc.Mode.PerNode() {
@@ -443,6 +443,25 @@ func (p *placer) refuse(w waiting, kind HoldKind, reason string) {
 	}
 }
 
+// moved carries out a request to move, if the node it names still takes the
+// replica; else the request is dropped and the replica stays. It reports whether
+// there was one.
+func (p *placer) moved(w waiting, shape *scheduler.Shape) bool {
+	for _, old := range w.olds {
+		to := p.leave[old.ID].to
+		if to == "" {
+			continue
+		}
+		if !p.tryNode(w, shape, to) {
+			delete(p.leave, old.ID)
+			delete(p.v.requests, old.ID)
+			p.node[w.key] = nodeOf(old)
+		}
+		return true
+	}
+	return false
+}
+
 // preferred tries the nodes that come before any choice.
 func (p *placer) preferred(w waiting, shape *scheduler.Shape) bool {
 	var names []string
@@ -450,10 +469,7 @@ func (p *placer) preferred(w waiting, shape *scheduler.Shape) bool {
 		names = []string{p.node[w.key]}
 	}
 	for _, old := range w.olds {
-		switch l := p.leave[old.ID]; {
-		case l.to != "":
-			names = append(names, l.to)
-		case l.why == "" && !w.svc.Mode.PerNode():
+		if p.leave[old.ID].why == "" && !w.svc.Mode.PerNode() {
 			names = append(names, nodeOf(old))
 		}
 	}
