@@ -51,11 +51,7 @@ func newBounded(t *testing.T, helper bool) *bounded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var id [8]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		t.Fatal(err)
-	}
-	b := &bounded{t: t, engine: engine, info: info, owner: hex.EncodeToString(id[:]), image: testimage.Ensure(t, engine)}
+	b := &bounded{t: t, engine: engine, info: info, owner: randomHex(t, 8), image: testimage.Ensure(t, engine)}
 	t.Cleanup(b.nothingLeft)
 	b.reopen(helper)
 	return b
@@ -76,7 +72,7 @@ func (b *bounded) reopen(helper bool) {
 
 // nothingLeft fails when a helper or a cgroup stays.
 func (b *bounded) nothingLeft() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), time.Minute)
+	ctx, cancel := lateContext(b.t)
 	defer cancel()
 	nodes, err := b.List(ctx)
 	if err != nil {
@@ -117,23 +113,42 @@ func (b *bounded) start(parent string, change func(*runtime.Spec), args ...strin
 	if change != nil {
 		change(spec)
 	}
-	var tag [6]byte
-	if _, err := rand.Read(tag[:]); err != nil {
-		b.t.Fatal(err)
-	}
-	id, err := b.engine.Create(b.t.Context(), "bnd-"+hex.EncodeToString(tag[:]), map[string]string{"berth.test": b.owner}, spec, nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), time.Minute)
-		defer cancel()
-		b.gone(ctx, id)
-	})
+	id := b.createOn(b.engine, spec)
 	if err := b.engine.Start(b.t.Context(), id); err != nil {
 		b.t.Fatal(err)
 	}
 	return id
+}
+
+// createOn makes a container that goes with the test.
+func (b *bounded) createOn(engine *docker.Engine, spec *runtime.Spec) string {
+	b.t.Helper()
+	id, err := engine.Create(b.t.Context(), "bnd-"+randomHex(b.t, 6), map[string]string{"berth.test": b.owner}, spec, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() {
+		ctx, cancel := lateContext(b.t)
+		defer cancel()
+		if err := engine.Remove(ctx, id, true, true); err != nil && !runtime.IsNotFound(err) {
+			b.t.Error(err)
+		}
+	})
+	return id
+}
+
+// lateContext is for what is done after a test's own context has ended.
+func lateContext(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+}
+
+func randomHex(t *testing.T, n int) string {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b)
 }
 
 func (b *bounded) gone(ctx context.Context, ids ...string) {

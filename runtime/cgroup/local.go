@@ -137,6 +137,12 @@ func (l *local) viaSlice(ctx context.Context, p place, limits runtime.NodeLimits
 	if existed && len(todo) == 0 {
 		return nil, missing, nil
 	}
+	// Memory plus swap, which systemd does not know, is never below memory.
+	if c := l.unmanaged(p.rel, limits); len(c) > 0 && number(c[0].value) > number(c[0].was) {
+		if err := l.carryOut(p.rel, c); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := l.slices.set(ctx, p.parent, limits); err != nil {
 		return nil, nil, err
 	}

@@ -15,8 +15,8 @@ import (
 
 // sameTree says why the engine's cgroups are not those that this process sees, or
 // returns nil when they are. An engine may be on another machine, in a virtual
-// machine behind a local socket, or in a container. A container of its that runs
-// is the proof, either way; where none runs, the engine's own process is.
+// machine behind a local socket, or in a container. What listens at the socket
+// tells; where that is not the engine itself, a container of its that runs does.
 func sameTree(ctx context.Context, cfg *Config, t *tree) error {
 	socket, ok := strings.CutPrefix(cfg.Info.Host, "unix://")
 	if !ok {
@@ -25,17 +25,25 @@ func sameTree(ctx context.Context, cfg *Config, t *tree) error {
 	if kernel := kernelRelease(); cfg.Info.KernelVersion != "" && kernel != cfg.Info.KernelVersion {
 		return fmt.Errorf("the engine runs on another kernel (%s) than this one (%s), as in a virtual machine", cfg.Info.KernelVersion, kernel)
 	}
+	name, err := neighbour(socket)
+	if err != nil || name == "dockerd" {
+		return err
+	}
 	found, running, err := findRunning(ctx, cfg.Engine, t)
 	switch {
 	case err != nil:
 		return err
-	case found:
+	case found, name == activator && !running:
 		return nil
 	case running:
-		return errors.New("no cgroup of a running container is to be seen here")
+		return fmt.Errorf("%s listens at %s, and no cgroup of a running container is to be seen here", name, socket)
 	}
-	return sameNamespace(socket)
+	return fmt.Errorf("it is not dockerd that listens at %s, but %s, and no container runs by which its cgroups could be told", socket, name)
 }
+
+// activator is the program that listens for an engine that is started when it is
+// asked for: init.
+const activator = "systemd"
 
 func kernelRelease() string {
 	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
@@ -77,36 +85,32 @@ func findRunning(ctx context.Context, engine Engine, t *tree) (found, running bo
 	return false, true, err
 }
 
-// sameNamespace says why the process that listens at socket is not an engine in
-// this process's cgroup namespace, or returns nil when it is. With socket
-// activation the listener is init, and the engine its child.
-func sameNamespace(socket string) error {
+// neighbour returns the name of the program that listens at socket, or why it is
+// not in this process's cgroup namespace.
+func neighbour(socket string) (string, error) {
 	pid, err := listener(socket)
 	if err != nil {
-		return fmt.Errorf("find the engine's process: %w", err)
+		return "", fmt.Errorf("find the engine's process: %w", err)
 	}
 	if pid == 0 {
-		return errors.New("the engine's process is not to be seen here: one of both is in a container")
+		return "", errors.New("the engine's process is not to be seen here: one of both is in a container")
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
-		return fmt.Errorf("look at the engine's process: %w", err)
-	}
-	if comm := strings.TrimSpace(string(name)); comm != "dockerd" && pid != 1 {
-		return fmt.Errorf("it is not dockerd that listens at %s, but %s", socket, comm)
+		return "", fmt.Errorf("look at the engine's process: %w", err)
 	}
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
 	if err != nil {
-		return fmt.Errorf("look at the engine's process: %w", err)
+		return "", fmt.Errorf("look at the engine's process: %w", err)
 	}
 	ours, err := os.Readlink("/proc/self/ns/cgroup")
 	if err != nil {
-		return err
+		return "", err
 	}
 	if ours != theirs {
-		return errors.New("the engine is in another cgroup namespace")
+		return "", errors.New("the engine is in another cgroup namespace, as in a container")
 	}
-	return nil
+	return strings.TrimSpace(string(name)), nil
 }
 
 // listener returns the process that listens at a socket; 0 when it is in a

@@ -138,9 +138,14 @@ func (t *tree) read(controller, rel, name string) (string, bool) {
 	return string(b), err == nil
 }
 
-// exists reports whether the cgroup rel is there in every hierarchy that limits.
+// exists reports whether the cgroup rel is there in every hierarchy that limits;
+// the one that only counts CPU time may lack it.
 func (t *tree) exists(rel string) bool {
-	for _, dir := range t.limiting() {
+	for _, c := range []string{cpu, memory, pids} {
+		dir, ok := t.of[c]
+		if !ok {
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(dir, rel)); err != nil {
 			return false
 		}
