@@ -105,11 +105,7 @@ func (t target) mustDeclare(services []string) error {
 		if t.Loaded == nil || t.declares(s) {
 			continue
 		}
-		var names []string
-		for i := range t.Loaded.Stack.Services {
-			names = append(names, t.Loaded.Stack.Services[i].Name)
-		}
-		return fmt.Errorf("no such service: %s (the file has %s)", s, strings.Join(names, ", "))
+		return fmt.Errorf("no such service: %s (the file has %s)", s, strings.Join(serviceList(t.Loaded.Stack), ", "))
 	}
 	return nil
 }
@@ -159,8 +155,8 @@ func because(e *api.Explanation) [][2]string {
 		lines = append(lines, [2]string{"now", strings.Join(strings.Fields(e.Steps[i].String()), " ")})
 	}
 	held, placed := e.Hold, e.Placement.Reason
-	if held == placed {
-		held = ""
+	if held == placed || held == placed+"; "+e.Placement.Hint {
+		held = "" // the next lines say it
 	}
 	if n := e.Placement.Node; n != "" && n != e.Node {
 		placed = n + ", " + placed
@@ -193,8 +189,12 @@ func (a *app) printDecision(w io.Writer, d *scheduler.Decision) error {
 		return cmp.Or(cmp.Compare(rank(&x, d.Node), rank(&y, d.Node)), cmp.Compare(y.Score, x.Score))
 	})
 	_, _ = fmt.Fprintln(w) // the last print reports errors
-	if err := a.printGrid(w, scoreGrid(verdicts, d.Node)); err != nil {
+	scores, zero := scoreGrid(verdicts, d.Node)
+	if err := a.printGrid(w, scores); err != nil {
 		return err
+	}
+	if len(zero) > 0 {
+		_, _ = fmt.Fprintf(w, "no node scores by %s\n", strings.Join(zero, ", "))
 	}
 	filters, passed := filterGrid(verdicts)
 	_, _ = fmt.Fprintln(w)
@@ -220,22 +220,33 @@ func rank(v *scheduler.Verdict, winner string) int {
 	return 2
 }
 
-// scoreGrid is a line a node with its score and the parts of it.
-func scoreGrid(verdicts []scheduler.Verdict, winner string) *grid {
-	g := &grid{head: []string{"NODE", "VERDICT", "SCORE"}}
-	var names []string
+// scoreGrid is a line a node with its score and the parts of it, and the scores
+// that are 0 on every node.
+func scoreGrid(verdicts []scheduler.Verdict, winner string) (g *grid, zero []string) {
+	g = &grid{head: []string{"NODE", "VERDICT", "SCORE"}}
+	counts := map[string]bool{}
+	var all []scheduler.Score
 	for i := range verdicts {
 		for _, s := range verdicts[i].Scores {
-			if !slices.Contains(names, s.Name) {
-				names = append(names, s.Name)
-				g.head = append(g.head, fmt.Sprintf("%s ×%d", s.Name, s.Weight))
+			if !slices.ContainsFunc(all, func(o scheduler.Score) bool { return o.Name == s.Name }) {
+				all = append(all, s)
 			}
+			counts[s.Name] = counts[s.Name] || s.Value != 0
 		}
 	}
-	for i := range verdicts {
-		g.add(scoreRow(&verdicts[i], winner, names)...)
+	var shown []string
+	for _, s := range all {
+		if !counts[s.Name] {
+			zero = append(zero, s.Name)
+			continue
+		}
+		shown = append(shown, s.Name)
+		g.head = append(g.head, fmt.Sprintf("%s ×%d", s.Name, s.Weight))
 	}
-	return g
+	for i := range verdicts {
+		g.add(scoreRow(&verdicts[i], winner, shown)...)
+	}
+	return g, zero
 }
 
 func scoreRow(v *scheduler.Verdict, winner string, names []string) []cell {

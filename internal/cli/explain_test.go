@@ -176,7 +176,9 @@ func TestRebalanceWithNothingToMove(t *testing.T) {
 	}
 	b.wantOut("nothing to move; sum of squared use is 0.5\n")
 	b = nodeBench(t)
-	b.daemon.rebalance = func(api.Rebalance) *api.Rebalanced { return &api.Rebalanced{Figure: "nodes in use", Before: 3, After: 3} }
+	b.daemon.rebalance = func(api.Rebalance) *api.Rebalanced {
+		return &api.Rebalanced{Figure: "nodes in use", Before: 3, After: 3}
+	}
 	b.daemon.refusals = map[string]error{"rebalance balance 20%": errors.New("rebalance: a node is down")}
 	if code := b.run("rebalance", "--format", "json"); code != 1 {
 		t.Errorf("exit code %d, want 1", code)

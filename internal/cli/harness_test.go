@@ -32,6 +32,7 @@ type bench struct {
 	in      string
 	signals chan os.Signal
 	environ []string
+	offline bool // neither engine nor daemon may be asked
 	out     lockedBuffer
 	err     lockedBuffer
 }
@@ -67,6 +68,11 @@ func (b *bench) runContext(ctx context.Context, args ...string) int {
 	}
 	a.connect = func(context.Context) (daemon, error) { return b.daemon, nil }
 	a.find = a.connect
+	if b.offline {
+		a.env.Engine = func(context.Context) (Engine, error) { return nil, errors.New("the engine was asked") }
+		a.connect = func(context.Context) (daemon, error) { return nil, errors.New("the daemon was asked") }
+		a.find = a.connect
+	}
 	return a.run(ctx)
 }
 

@@ -89,10 +89,11 @@ func awaitDrains(ctx context.Context, d daemon, waits []*drainWait) error {
 	for {
 		waits = slices.DeleteFunc(waits, func(w *drainWait) bool {
 			over, err := w.look(ctx, d)
-			if err != nil {
-				errs = append(errs, err)
+			if ctx.Err() != nil {
+				return false // which is told below
 			}
-			return over || err != nil
+			errs = append(errs, err)
+			return over
 		})
 		if len(waits) == 0 {
 			return errors.Join(errs...)
@@ -120,22 +121,22 @@ type drainWait struct {
 	stuck  bool // at the last look
 }
 
-// look asks once how far the node is, and reports whether it is empty. That it
-// cannot become empty, since no other node takes what is left, is an error.
+// look asks once how far the node is, and reports whether the wait is over: the
+// node is empty, or an error says why it does not become so.
 func (w *drainWait) look(ctx context.Context, d daemon) (bool, error) {
 	if w.over {
 		return true, nil
 	}
 	n, err := d.Node(ctx, w.name)
 	if err != nil {
-		return ctx.Err() == nil, ignoreEnd(ctx, err)
+		return true, err
 	}
 	if n.Drain == nil {
 		return true, fmt.Errorf("node %s: the drain was ended by another command, it is %s", w.name, n.Status)
 	}
 	holds, err := holdsOf(ctx, d, n.Replicas)
 	if err != nil {
-		return ctx.Err() == nil, ignoreEnd(ctx, err)
+		return true, err
 	}
 	w.see(&n, holds)
 	if w.over || w.forced {
@@ -147,16 +148,8 @@ func (w *drainWait) look(ctx context.Context, d daemon) (bool, error) {
 	if !before || !w.stuck {
 		return false, nil // what is seen first may be from before the drain
 	}
-	return false, fmt.Errorf("node %s: %s cannot move; the daemon goes on trying, berth node uncordon %s ends the drain\n%s",
+	return true, fmt.Errorf("node %s: %s cannot move; the daemon goes on trying, berth node uncordon %s ends the drain\n%s",
 		w.name, replicasText(len(why)), w.name, strings.Join(why, "\n"))
-}
-
-// ignoreEnd drops an error that only tells of the end of ctx.
-func ignoreEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 // see shows what has changed on the node.

@@ -7,7 +7,7 @@ func readCommands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newPs(a), newLs(a), newLogs(a), newEvents(a), newExec(a), newAttach(a), newCp(a), newPort(a), newTop(a),
 		newStats(a), newImages(a), newPull(a), newPush(a), newBuild(a), newConfig(a), newVolumes(a),
-		newExplain(a),
+		newExplain(a), newSimulate(a),
 	}
 }
 
