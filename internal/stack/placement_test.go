@@ -141,6 +141,28 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestStartFirst: the order in which a replica changes its node is no part of
+// what a container is made from.
+func TestStartFirst(t *testing.T) {
+	revisions := map[string]bool{}
+	for keys, want := range map[string]bool{
+		"deploy: {update_config: {order: start-first}}": true,
+		"deploy: {update_config: {order: stop-first}}":  false,
+		"deploy: {update_config: {}}":                   false,
+		"deploy: {}":                                    false,
+	} {
+		loaded := load(t, service(keys))
+		got := loaded.Stack.Service("web")
+		if got.StartFirst != want || len(loaded.Warnings) > 0 {
+			t.Errorf("%s: starts first: %v, warnings %v", keys, got.StartFirst, loaded.Warnings)
+		}
+		revisions[got.Revision] = true
+	}
+	if len(revisions) != 1 {
+		t.Errorf("the order changes the revision: %v", revisions)
+	}
+}
+
 const twoNodes = `x-berth:
   nodes:
     - {name: edge-1, cpus: 0.5, memory: 256M, disk: 1G, network: 100M, pids: 50, labels: {zone: a}, resources: {gpu: 1}}

@@ -124,6 +124,7 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		PullPolicy:    pullPolicy(c),
 		ContainerName: c.ContainerName,
 		Mode:          mode(c),
+		StartFirst:    startFirst(c),
 		Replicas:      c.GetScale(),
 		DependsOn:     dependencies(c),
 		Develop:       c.Develop != nil,
