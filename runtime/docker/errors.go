@@ -95,6 +95,8 @@ func kindByText(text string) runtime.Kind {
 		return false
 	}
 	switch {
+	case has("is too new. maximum supported api version", "is too old. minimum supported api version"):
+		return runtime.KindUnavailable // another engine has taken its place; a ping finds its version
 	case has("port is already allocated", "address already in use", "ports are not available"):
 		return runtime.KindConflict
 	case has("is already in progress", "device or resource busy", "container is marked for removal", "is restarting, wait until",

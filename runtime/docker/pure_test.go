@@ -45,6 +45,7 @@ func TestErrors(t *testing.T) {
 		"later":                                                     {fmt.Errorf("later%w", quiet{errdefs.ErrUnavailable}), runtime.KindUnavailable},
 		"oops":                                                      {errors.New("oops"), runtime.KindUnavailable},
 		"no space left on device":                                   {internal("write /x: no space left on device"), runtime.KindUnavailable},
+		"client version 1.43 is too new":                            {fmt.Errorf("Error response from daemon: client version 1.43 is too new. Maximum supported API version is 1.41%w", quiet{errdefs.ErrInvalidArgument}), runtime.KindUnavailable},
 		"fully subnetted":                                           {internal("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: all predefined address pools have been fully subnetted"), runtime.KindUnavailable},
 		"closed the connection":                                     {io.ErrUnexpectedEOF, runtime.KindUnavailable},
 		"cannot reach the Docker engine":                            {syscall.ECONNREFUSED, runtime.KindUnavailable},
