@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/runtime"
 	"github.com/berth-dev/berth/scheduler"
 )
@@ -96,6 +97,21 @@ type Service struct {
 	Replicas      int            `json:"replicas"` // of a global service: 1 for each node, or 0 where it is scaled to none
 	DependsOn     []Dependency   `json:"dependsOn,omitempty"`
 	Restart       *RestartPolicy `json:"restartPolicy,omitempty"` // deploy.restart_policy; nil: the engine's in Spec
+	// Probes are Berth's own checks of each replica; without a readiness probe the
+	// engine's healthcheck counts as readiness. NamedPorts are the container ports
+	// that a probe may name.
+	Probes     health.Probes     `json:"probes,omitzero"`
+	NamedPorts map[string]uint16 `json:"namedPorts,omitempty"`
+	// OnUnhealthy is what a failing engine healthcheck leads to; zero: nothing.
+	OnUnhealthy health.Action `json:"onUnhealthy,omitzero"`
+	// WhileUnready is what becomes of a running replica while a dependency with
+	// condition service_healthy is not ready; DependencyDeadline is how long that
+	// is waited for before the start, 0: without end.
+	WhileUnready       WhileUnready  `json:"whileUnready,omitempty"`
+	DependencyDeadline time.Duration `json:"dependencyDeadline,omitempty"`
+	PreStart           []Init        `json:"preStart,omitempty"`  // run to completion before the container starts, in order
+	PostStart          []Hook        `json:"postStart,omitempty"` // run in the container after it has started
+	PreStop            []Hook        `json:"preStop,omitempty"`   // run in the container before it is stopped
 	Develop       bool           `json:"-"`
 	// StartFirst: where a replica changes its node, the new container is to be
 	// ready before the old one stops (deploy.update_config.order: start-first).
@@ -109,6 +125,31 @@ type Service struct {
 	// included. Limits, the engine's restart policy, mode, replicas, placement
 	// and dependencies are not part of it: they change in place.
 	Revision string `json:"revision"`
+}
+
+// WhileUnready says what becomes of a service while what it depends on is not ready.
+type WhileUnready string
+
+// What can become of it.
+const (
+	Keep         WhileUnready = "" // it runs on
+	PauseUnready WhileUnready = "pause"
+	StopUnready  WhileUnready = "stop"
+)
+
+// Hook is a command that is run in a service's container.
+type Hook struct {
+	Command    []string `json:"command"`
+	User       string   `json:"user,omitempty"`
+	Privileged bool     `json:"privileged,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+	Env        []string `json:"env,omitempty"`
+}
+
+// Init is a container that runs to completion before the service's own starts.
+type Init struct {
+	Spec       runtime.Spec `json:"spec"`
+	PerReplica bool         `json:"perReplica,omitempty"` // false: once for the service and its revision
 }
 
 // Condition is what a dependency must have reached.
