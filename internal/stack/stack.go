@@ -112,7 +112,7 @@ type Service struct {
 	PreStart           []Init        `json:"preStart,omitempty"`  // run to completion before the container starts, in order
 	PostStart          []Hook        `json:"postStart,omitempty"` // run in the container after it has started
 	PreStop            []Hook        `json:"preStop,omitempty"`   // run in the container before it is stopped
-	Develop       bool           `json:"-"`
+	Develop            bool          `json:"-"`
 	// StartFirst: where a replica changes its node, the new container is to be
 	// ready before the old one stops (deploy.update_config.order: start-first).
 	StartFirst bool `json:"startFirst,omitempty"`
