@@ -106,7 +106,8 @@ func awaitDrains(ctx context.Context, d daemon, waits []*drainWait) error {
 				names[i] = w.name
 			}
 			list := strings.Join(names, " ")
-			return &ExitError{Code: 130, Err: fmt.Errorf("interrupted; the daemon goes on draining %s, berth node uncordon %s ends it", list, list)}
+			errs = append(errs, fmt.Errorf("interrupted; the daemon goes on draining %s, berth node uncordon %s ends it", list, list))
+			return &ExitError{Code: 130, Err: errors.Join(errs...)}
 		}
 	}
 }

@@ -43,10 +43,11 @@ func (d *Daemon) rebalance(ctx context.Context, req *api.Rebalance) (*api.Rebala
 	var errs []error
 	for _, name := range sortedKeys(r.moves) {
 		if l := d.loop(name); l != nil {
-			_, err := l.edit(func(before *reconcile.Desired) (*reconcile.Desired, error) {
+			turn, err := l.edit(func(before *reconcile.Desired) (*reconcile.Desired, error) {
 				return before.WithRequests(r.moves[name]), nil
 			}, nil)
 			errs = append(errs, err)
+			r.out.Accepted = append(r.out.Accepted, api.Accepted{Stack: name, Turn: turn})
 		}
 	}
 	return r.out, errors.Join(errs...)
