@@ -168,6 +168,71 @@ func TestDaemonsEndStopsNothing(t *testing.T) {
 	w.nothingLeft()
 }
 
+// Fault 7: the daemon is stopped for a while, as a laptop's sleep or a debugger
+// does it. Reading goes on without it, a command waits for it, and once it goes
+// on it makes up for what happened meanwhile, and for nothing else.
+func TestStoppedDaemon(t *testing.T) {
+	w := newWorld(t, "")
+	w.compose(strings.Replace(threeReplicas, "replicas: 3", "replicas: 3, restart_policy: {condition: any, delay: 0s}", 1))
+	w.must("up", "-d", "--wait")
+	pid := w.daemonPID()
+	w.signalDaemon(pid, syscall.SIGSTOP)
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	before := w.startTimes()
+	gone, killed := w.service("web")[0].ID, w.service("web")[1].ID
+	if err := w.raw.ContainerRemove(t.Context(), gone, forced()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.raw.ContainerKill(t.Context(), killed, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.must("ps", "-a", "--format", "{{.State}}"); strings.Count(r.stdout, "running") != 2 {
+		t.Errorf("ps without the daemon shows: %s", r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
+	defer cancel()
+	plan := w.command(ctx, "plan")
+	var out bytes.Buffer
+	plan.Stdout, plan.Stderr = &out, &out
+	if err := plan.Start(); err != nil {
+		t.Fatal(err)
+	}
+	planned := make(chan error, 1)
+	go func() { planned <- plan.Wait() }()
+	select {
+	case <-planned:
+		t.Fatalf("a stopped daemon has planned (exit code %d): %s", plan.ProcessState.ExitCode(), &out)
+	case <-time.After(3 * time.Second):
+	}
+	w.signalDaemon(pid, syscall.SIGCONT)
+	<-planned
+	if code := plan.ProcessState.ExitCode(); code != 0 && code != 2 {
+		t.Errorf("the plan that had to wait ended with code %d: %s", code, &out)
+	}
+	w.eventually(30*time.Second, func() error { return w.running(threeRunning) })
+	if w.daemonPID() != pid {
+		t.Error("another daemon runs")
+	}
+	after := w.startTimes()
+	for id, at := range before {
+		if id != gone && id != killed && after[id] != at {
+			t.Errorf("%s was touched: started %s, then %s", id, at, after[id])
+		}
+	}
+	w.must("down")
+	w.nothingLeft()
+}
+
+// startTimes tells when each container of the project was last started.
+func (w *world) startTimes() map[string]string {
+	w.t.Helper()
+	times := map[string]string{}
+	for _, c := range w.containers() {
+		times[c.ID] = w.inspect(c.ID).State.StartedAt
+	}
+	return times
+}
+
 // Fault 6: the state is deleted while containers run. The daemon takes nothing
 // away, and up takes the stack over again.
 func TestLostState(t *testing.T) {
