@@ -104,6 +104,9 @@ func (v *view) mayMove(svc *stack.Service, slot int, old *member) bool {
 		if other == slot {
 			continue
 		}
+		if _, busy := v.m.InFlight[ReplicaKey(svc.Name, other)]; busy {
+			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("%s/%d is being changed", svc.Name, other))
+		}
 		cs := v.replicas[svc.Name][other]
 		if len(cs) != 1 || !v.isReady(svc, cs[0]) {
 			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("waits until %s/%d is ready", svc.Name, other))

@@ -335,6 +335,22 @@ func TestMovesToTheEnd(t *testing.T) {
 	}
 }
 
+// A replica whose new container is just being made still has its old one alone:
+// the next one moves after it all the same.
+func TestMovesOneAtATimeWhileAStepIsInFlight(t *testing.T) {
+	drained := node("edge-1", 500, 256)
+	drained.Drain = &Drain{Since: t0}
+	f := on(shop(needs(svc("web", 2), 0, 50)), drained, node("edge-2", 500, 256)).
+		has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+	first := f.plan().Steps[0]
+	f.m.InFlight = map[Key]Step{first.Key: first}
+	want := lines(`hold web/1 shop-web-1-rev-web- (create in progress)
+		hold web/2 shop-web-2 (node edge-1 is drained; web/1 is being changed)`)
+	if diff := cmp.Diff(want, squeeze(f.plan().String())); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What is published about nodes is all that stands or will stand there.
 func TestPlacesArePublished(t *testing.T) {
 	f := on(shop(needs(svc("web", 2), 100, 64)), node("edge-1", 500, 256), node("edge-2", 500, 256)).
