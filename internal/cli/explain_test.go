@@ -113,21 +113,23 @@ func TestExplainOfAnUnknownReplica(t *testing.T) {
 // balanced is what a rebalance of two stacks comes to.
 func balanced(api.Rebalance) *api.Rebalanced {
 	return &api.Rebalanced{
-		Figure: "sum of squared use", Before: 1.25, After: 0.81254,
+		Figure: "squared use", Before: 1.25, After: 0.81254,
 		Moves: []api.Move{
-			{Stack: "shop", Service: "web", Slot: 2, From: "edge-1", To: "edge-3", Cause: "lowers the sum of squared use by 0.3"},
+			{Stack: "shop", Service: "web", Slot: 2, From: "edge-1", To: "edge-3", Cause: "edge-1 is used most", Gain: 300_000},
 			{Stack: "blog", Service: "api", Slot: 1, From: "edge-1", To: "edge-2"},
 			{Stack: "shop", Service: "web", Slot: 4, From: "edge-1", To: "edge-2"},
 		},
-		Fixed: []string{"shop/db/1: it holds host port 5432"},
+		Fixed:   []string{"shop/db/1 stays on edge-1: it is a job"},
+		Reasons: []string{"the budget is spent"},
 	}
 }
 
-const balancedText = `move           shop/web/2   edge-1 -> edge-3  (lowers the sum of squared use by 0.3)
+const balancedText = `move           shop/web/2   edge-1 -> edge-3  (edge-1 is used most; gain 0.3)
 move           blog/api/1   edge-1 -> edge-2
 move           shop/web/4   edge-1 -> edge-2
-stays          shop/db/1: it holds host port 5432
-sum of squared use: 1.25 -> 0.813
+keep           shop/db/1 stays on edge-1: it is a job
+squared use: 1.25 -> 0.813
+the budget is spent
 `
 
 func TestRebalanceFollowsEveryStack(t *testing.T) {
@@ -160,7 +162,7 @@ func TestRebalancePlan(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %d", args, code, exitChanges)
 		}
 		b.wantOut(balancedText)
-		if len(b.daemon.untils) > 0 || b.daemon.asked[0] != "rebalance consolidate 20%" {
+		if len(b.daemon.untils) > 0 || b.daemon.asked[0] != "rebalance consolidate " {
 			t.Errorf("%v: asked for %v, followed %v", args, b.daemon.asked, b.daemon.untils)
 		}
 	}
@@ -169,17 +171,17 @@ func TestRebalancePlan(t *testing.T) {
 func TestRebalanceWithNothingToMove(t *testing.T) {
 	b := nodeBench(t)
 	b.daemon.rebalance = func(api.Rebalance) *api.Rebalanced {
-		return &api.Rebalanced{Figure: "sum of squared use", Before: 0.5, After: 0.5}
+		return &api.Rebalanced{Figure: "squared use", Before: 0.5, After: 0.5, Reasons: []string{"no move lowers it"}}
 	}
 	if code := b.run("rebalance"); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	b.wantOut("nothing to move; sum of squared use is 0.5\n")
+	b.wantOut("nothing to move; squared use: 0.5\nno move lowers it\n")
 	b = nodeBench(t)
 	b.daemon.rebalance = func(api.Rebalance) *api.Rebalanced {
 		return &api.Rebalanced{Figure: "nodes in use", Before: 3, After: 3}
 	}
-	b.daemon.refusals = map[string]error{"rebalance balance 20%": errors.New("rebalance: a node is down")}
+	b.daemon.refusals = map[string]error{"rebalance balance ": errors.New("rebalance: a node is down")}
 	if code := b.run("rebalance", "--format", "json"); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}

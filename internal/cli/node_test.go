@@ -126,6 +126,7 @@ func TestBadNodeCommandsSayOneClearThing(t *testing.T) {
 		{[]string{"rebalance", "--goal", "speed"}, `berth: rebalance: --goal "speed" is unknown; use balance or consolidate`},
 		{[]string{"rebalance", "--budget", "some"}, `berth: rebalance: --budget "some" is neither a number of moves such as 5 nor a share of the replicas such as 20%`},
 		{[]string{"rebalance", "--budget", "0"}, `berth: rebalance: --budget "0" is neither a number of moves such as 5 nor a share of the replicas such as 20%`},
+		{[]string{"rebalance", "--budget", ""}, `berth: rebalance: --budget "" is neither a number of moves such as 5 nor a share of the replicas such as 20%`},
 		{[]string{"rebalance", "--budget", "101%"}, `berth: rebalance: --budget "101%" is neither a number of moves such as 5 nor a share of the replicas such as 20%`},
 		{[]string{"explain", "web/0"}, `berth: explain "web/0": not of the form SERVICE or SERVICE/SLOT, slots count from 1`},
 		{[]string{"explain", "/1"}, `berth: explain "/1": no service is named`},

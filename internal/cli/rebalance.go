@@ -34,12 +34,17 @@ func newRebalance(a *app) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req.Plan = req.Plan || a.global.dryRun
+			if cmd.Flags().Changed("budget") {
+				if err := checkBudget(req.Budget); err != nil {
+					return err
+				}
+			}
 			return a.rebalance(cmd.Context(), req, format)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.Goal, "goal", goalBalance, "What to reach (balance|consolidate)")
-	f.StringVar(&req.Budget, "budget", "20%", "How many replicas may move: a number, or a share of all")
+	f.StringVar(&req.Budget, "budget", "", "How many replicas may move: a number such as 5, or a share such as 20% (default: as many as it takes)")
 	f.BoolVar(&req.Plan, "plan", false, "Show the moves only")
 	f.StringVar(&format, "format", "text", "Format of the moves (text|json)")
 	_ = cmd.RegisterFlagCompletionFunc("goal", cobra.FixedCompletions([]string{goalBalance, goalConsolidate}, cobra.ShellCompDirectiveNoFileComp))
@@ -50,7 +55,7 @@ func (a *app) rebalance(ctx context.Context, req api.Rebalance, format string) e
 	if req.Goal != goalBalance && req.Goal != goalConsolidate {
 		return fmt.Errorf("rebalance: --goal %q is unknown; use %s or %s", req.Goal, goalBalance, goalConsolidate)
 	}
-	if err := errors.Join(checkBudget(req.Budget), checkTextFormat("rebalance", format)); err != nil {
+	if err := checkTextFormat("rebalance", format); err != nil {
 		return err
 	}
 	d, err := a.connect(ctx)
@@ -95,22 +100,34 @@ func (a *app) printMoves(out *api.Rebalanced, format string) error {
 		_, _ = fmt.Fprintln(w, sanitize(moveText(m))) // Flush reports errors
 	}
 	for _, f := range out.Fixed {
-		_, _ = fmt.Fprintf(w, "%-14s %s\n", "stays", sanitize(f))
+		_, _ = fmt.Fprintf(w, "%-14s %s\n", "keep", sanitize(f))
 	}
-	switch {
-	case len(out.Moves) == 0:
-		_, _ = fmt.Fprintf(w, "nothing to move; %s is %s\n", sanitize(out.Figure), figure(out.Before))
-	default:
+	if len(out.Moves) == 0 {
+		_, _ = fmt.Fprintf(w, "nothing to move; %s: %s\n", sanitize(out.Figure), figure(out.Before))
+	} else {
 		_, _ = fmt.Fprintf(w, "%s: %s -> %s\n", sanitize(out.Figure), figure(out.Before), figure(out.After))
+	}
+	for _, why := range out.Reasons {
+		_, _ = fmt.Fprintln(w, sanitize(why))
 	}
 	return w.Flush()
 }
 
+// gainUnit is how much of [api.Move.Gain] is one in the figure of a balance.
+const gainUnit = 1e6
+
 // moveText is a move as a plan's line.
 func moveText(m api.Move) string {
 	text := fmt.Sprintf("%-14s %-12s %s -> %s", "move", fmt.Sprintf("%s/%s/%d", m.Stack, m.Service, m.Slot), m.From, m.To)
+	var why []string
 	if m.Cause != "" {
-		text += "  (" + m.Cause + ")"
+		why = append(why, m.Cause)
+	}
+	if m.Gain > 0 {
+		why = append(why, "gain "+figure(float64(m.Gain)/gainUnit))
+	}
+	if len(why) > 0 {
+		text += "  (" + strings.Join(why, "; ") + ")"
 	}
 	return text
 }
