@@ -147,7 +147,7 @@ func (b *Boundaries) List(ctx context.Context) ([]string, error) {
 // when it reached them. It is NotFound where there is no boundary.
 func (b *Boundaries) Pressure(ctx context.Context, node string) (runtime.Pressure, error) {
 	if b.way == nil {
-		return runtime.Pressure{}, &runtime.Error{Kind: runtime.KindNotFound, Op: "read the cgroup of node", Object: node, Err: errors.New(b.why)}
+		return runtime.Pressure{}, &runtime.Error{Kind: runtime.KindNotFound, Op: opRead, Object: node, Err: errors.New(b.why)}
 	}
 	p, err := b.way.pressure(ctx, node)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berth-dev/berth/runtime"
@@ -60,10 +61,10 @@ type request struct {
 
 // answer is what it says.
 type answer struct {
-	Report   report           `json:"report,omitzero"`
-	Nodes    []string         `json:"nodes,omitempty"`
-	Pressure runtime.Pressure `json:"pressure,omitzero"`
-	Error    *failure         `json:"error,omitempty"`
+	Report   report                      `json:"report,omitzero"`
+	Nodes    []string                    `json:"nodes,omitempty"`
+	Pressure map[string]runtime.Pressure `json:"pressure,omitempty"` // of every node that has a cgroup
+	Error    *failure                    `json:"error,omitempty"`
 }
 
 // failure is a [runtime.Error] on its way.
@@ -134,7 +135,7 @@ func (a *answer) carryOut(ctx context.Context, req *request) error {
 	case "list":
 		a.Nodes, err = l.list(ctx)
 	case "pressure":
-		a.Pressure, err = l.pressure(ctx, req.Node)
+		a.Pressure, err = l.pressures(ctx)
 	default:
 		err = fmt.Errorf("no operation is called %q", req.Op)
 	}
@@ -148,7 +149,15 @@ type helper struct {
 	hash    string // its content's
 	labels  map[string]string
 	request request // what all requests have in common
+
+	mu    sync.Mutex // protects what follows
+	read  time.Time  // when the pressures were read
+	ready map[string]runtime.Pressure
 }
+
+// fresh is how long a node's pressure may wait until it is asked for: a helper
+// reads those of all nodes at once, and each answer is given out once.
+const fresh = 5 * time.Second
 
 // openHelper removes what earlier helpers left, and tries one.
 func openHelper(ctx context.Context, cfg *Config) (*helper, error) {
@@ -203,8 +212,31 @@ func (h *helper) list(ctx context.Context) ([]string, error) {
 }
 
 func (h *helper) pressure(ctx context.Context, node string) (runtime.Pressure, error) {
+	if p, ok := h.take(node); ok {
+		return p, nil
+	}
 	a, err := h.ask(ctx, "pressure", node, runtime.NodeLimits{})
-	return a.Pressure, err
+	if err != nil {
+		return runtime.Pressure{}, err
+	}
+	h.mu.Lock()
+	h.ready, h.read = a.Pressure, time.Now() //nolint:forbidigo // how old an answer is decides nothing but whether to ask again
+	h.mu.Unlock()
+	if p, ok := h.take(node); ok {
+		return p, nil
+	}
+	return runtime.Pressure{}, noCgroup(node)
+}
+
+func (h *helper) take(node string) (runtime.Pressure, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p, ok := h.ready[node]
+	if !ok || time.Since(h.read) > fresh { //nolint:forbidigo // as above
+		return runtime.Pressure{}, false
+	}
+	delete(h.ready, node)
+	return p, true
 }
 
 // ask runs a helper for one request and returns its answer, or the error in it.

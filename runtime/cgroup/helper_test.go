@@ -137,6 +137,7 @@ func text(t *testing.T, a answer) string {
 
 func TestHelperAnswers(t *testing.T) {
 	f := &fakeEngine{there: []runtime.Container{{ID: "left-by-a-crash"}}}
+	reads := 0
 	f.say = func(r request) (string, int) {
 		switch r.Op {
 		case "ensure":
@@ -144,7 +145,8 @@ func TestHelperAnswers(t *testing.T) {
 		case "list":
 			return text(t, answer{Nodes: []string{"a"}}), 0
 		case "pressure":
-			return text(t, answer{Pressure: runtime.Pressure{Pids: 3}}), 0
+			reads++
+			return text(t, answer{Pressure: map[string]runtime.Pressure{"a": {Pids: 3}, "b": {Pids: 4}}}), 0
 		case "remove":
 			return text(t, answer{Error: failureOf(&runtime.Error{Kind: runtime.KindConflict, Op: opRemove, Object: r.Node, Err: errors.New("it is used")})}), 0
 		}
@@ -163,8 +165,18 @@ func TestHelperAnswers(t *testing.T) {
 	if got, err := b.List(t.Context()); err != nil || !slices.Equal(got, []string{"a"}) {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := b.Pressure(t.Context(), "a"); err != nil || got.Pids != 3 {
-		t.Errorf("%+v, %v", got, err)
+	// One helper reads for all nodes; each is answered by it once.
+	for i, c := range []struct {
+		node  string
+		pids  int64
+		reads int
+	}{{"a", 3, 2}, {"b", 4, 2}, {"a", 3, 4}, {"a", 3, 6}, {"b", 4, 6}} {
+		if got, err := b.Pressure(t.Context(), c.node); err != nil || got.Pids != c.pids || reads != c.reads { // both Wait and Logs read
+			t.Errorf("%d: %+v, %v after %d reads", i, got, err, reads)
+		}
+	}
+	if _, err := b.Pressure(t.Context(), "never"); !runtime.IsNotFound(err) {
+		t.Errorf("a node without a cgroup: %v", err)
 	}
 	if err := b.Remove(t.Context(), "a"); !runtime.IsConflict(err) || err.Error() != "remove the cgroup of node a: it is used" {
 		t.Errorf("got %v", err)

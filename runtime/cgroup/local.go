@@ -233,21 +233,46 @@ func (l *local) list(context.Context) ([]string, error) {
 	return nodes, nil
 }
 
+const opRead = "read the cgroup of node"
+
+func noCgroup(node string) error {
+	return &runtime.Error{Kind: runtime.KindNotFound, Op: opRead, Object: node, Err: errors.New("there is none")}
+}
+
 func (l *local) pressure(_ context.Context, node string) (runtime.Pressure, error) {
-	const op = "read the cgroup of node"
 	p, err := l.place(node)
 	if err != nil {
 		return runtime.Pressure{}, err
 	}
 	if !l.tree.exists(p.rel) {
-		return runtime.Pressure{}, &runtime.Error{Kind: runtime.KindNotFound, Op: op, Object: node, Err: errors.New("there is none")}
+		return runtime.Pressure{}, noCgroup(node)
 	}
 	out, err := l.tree.pressure(p.rel)
 	if err != nil {
-		return out, refused(op, node, err)
+		return out, refused(opRead, node, err)
 	}
 	l.log.addTo(&out, p.rel)
 	return out, nil
+}
+
+// pressures are those of every node that has a cgroup.
+func (l *local) pressures(ctx context.Context) (map[string]runtime.Pressure, error) {
+	nodes, err := l.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]runtime.Pressure{}
+	for _, node := range nodes {
+		p, err := l.pressure(ctx, node)
+		if runtime.IsNotFound(err) {
+			continue // half of it was removed
+		}
+		if err != nil {
+			return nil, err
+		}
+		all[node] = p
+	}
+	return all, nil
 }
 
 // writable tries whether cgroups can be made here, and says why not. Nothing of
