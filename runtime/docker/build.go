@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,6 +28,7 @@ func (e *Engine) Build(ctx context.Context, b *runtime.Build, progress func(runt
 		object = b.Tags[0]
 	}
 	opts := buildOptions(b)
+	maps.Copy(opts.BuildArgs, e.proxies(opts.BuildArgs))
 	var body io.Reader
 	if remoteContext(b.Context) {
 		if b.DockerfileInline != "" {

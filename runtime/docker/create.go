@@ -33,6 +33,7 @@ func (e *Engine) Create(ctx context.Context, name string, labels map[string]stri
 	if err != nil {
 		return "", refuse(runtime.KindInvalid, "create", name, "%w", err)
 	}
+	made.Config.Env = e.withProxies(made.Config.Env)
 	files, err := fileArchives(spec, contents)
 	if err != nil {
 		return "", refuse(runtime.KindInvalid, "create", name, "%w", err)
