@@ -12,6 +12,7 @@ BENCHSTAT := v0.0.0-20251023143056-3684bd442cc8
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 20s
 BENCHFLAGS ?=
+PROBE_SECONDS ?= 30
 TESTFLAGS ?=
 PORT ?= 8080
 # The race detector needs a C compiler; without one the tests run without it and say so.
@@ -117,6 +118,10 @@ bench-go: .bin/benchstat-$(BENCHSTAT) ## Run the Go benchmarks and sum them up
 .PHONY: bench-peers
 bench-peers: ## Place the same tasks with swarmkit's scheduler and with Berth's (some minutes)
 	cd scheduler/peers && go run . $(BENCHFLAGS)
+
+.PHONY: bench-probes
+bench-probes: ## Measure 1,000 TCP and HTTP probes a second, for PROBE_SECONDS (30) each
+	go test -run '^$$' -bench Probes -benchtime $(PROBE_SECONDS)x -timeout 30m ./health
 
 .PHONY: cover
 cover: ## Show the unit tests' coverage; the profile stays in cover.out

@@ -242,7 +242,7 @@ func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	if d.route.Way == ByHelper {
 		return d.helper(ctx, d.route.Container, address)
 	}
-	var nd net.Dialer
+	nd := net.Dialer{KeepAlive: -1} // it does not live that long
 	return nd.DialContext(ctx, "tcp", address)
 }
 

@@ -126,7 +126,7 @@ func TestHTTPRequest(t *testing.T) {
 			t.Fatalf("%+v: %q %q", c.h, outcome, text)
 		}
 		r := <-got
-		if r.Method != "GET" || r.RequestURI != c.uri || r.Host != c.host || r.UserAgent() != c.agent || r.Header.Get("X-More") != c.more || !r.Close {
+		if r.Method != http.MethodGet || r.RequestURI != c.uri || r.Host != c.host || r.UserAgent() != c.agent || r.Header.Get("X-More") != c.more || !r.Close {
 			t.Errorf("%+v: asked %s %s of %s, %v", c.h, r.Method, r.RequestURI, r.Host, r.Header)
 		}
 	}
@@ -153,8 +153,8 @@ func TestHTTPRedirects(t *testing.T) {
 		})
 	}
 	mux.HandleFunc("/ok", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/bad", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-	mux.HandleFunc("/bare", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(302) })
+	mux.HandleFunc("/bad", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	mux.HandleFunc("/bare", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) })
 	to("/to-ok", "/ok", 301)
 	to("/to-bad", "bad", 307)
 	to("/loop", "/loop", 302)
@@ -169,7 +169,7 @@ func TestHTTPRedirects(t *testing.T) {
 	mux.HandleFunc("/hop12", func(http.ResponseWriter, *http.Request) {})
 	s := httptest.NewServer(mux)
 	defer s.Close()
-	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }))
+	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
 	defer other.Close()
 	to("/port", other.URL+"/", 302)
 	for path, c := range map[string]struct {
@@ -205,7 +205,7 @@ func TestHTTPSIsNotVerified(t *testing.T) {
 	names := make(chan string, 2)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 	}))
 	s.Config.ErrorLog = nil
@@ -320,7 +320,7 @@ func TestHTTPThroughAHelper(t *testing.T) {
 	checkLeaks(t)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != "127.0.0.1:8080" {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 	}))
 	defer s.Close()
@@ -392,7 +392,7 @@ func TestGRPCOddServers(t *testing.T) {
 		return func(w http.ResponseWriter, r *http.Request) {
 			asked, _ := io.ReadAll(r.Body)
 			if r.Proto != "HTTP/2.0" || r.Header.Get("Content-Type") != "application/grpc" || r.Header.Get("Te") != "trailers" || !bytes.Equal(asked, []byte{0, 0, 0, 0, 3, 10, 1, 's'}) {
-				w.WriteHeader(400)
+				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
 			w.Header().Set("Trailer", "Grpc-Status")

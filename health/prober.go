@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-dev/berth/runtime"
@@ -65,6 +66,11 @@ const starved = 500 * time.Millisecond
 // heartbeat is how often a prober with anything to do looks at the clock.
 const heartbeat = time.Second
 
+// slack is the least time between two looks at what is due. Probes that are due
+// closer together are sent together, which takes half the processor time of
+// sending each by itself: caches and processor stay awake.
+const slack = 20 * time.Millisecond
+
 // Prober sends the probes of all replicas of this machine, each at its time, and
 // keeps their statuses. Its methods may be called by many goroutines.
 type Prober struct {
@@ -72,10 +78,13 @@ type Prober struct {
 	kick chan struct{} // capacity 1: something is due earlier than was thought
 	tell chan struct{} // capacity 1: somebody is to be notified
 	free [2]chan struct{}
+	work chan flight  // to a worker that waits
+	idle atomic.Int64 // workers that wait
 
 	mu       sync.Mutex // protects all below
 	replicas map[string]*replica
 	queue    taskQueue
+	flying   int       // tasks in flight
 	beat     time.Time // when the clock was last looked at; zero: nothing was due since
 	wake     time.Time // when the loop looks again by itself; zero: it is awake
 	changed  map[string]bool
@@ -116,6 +125,7 @@ func New(cfg Config) *Prober {
 	return &Prober{
 		cfg: cfg, kick: make(chan struct{}, 1), tell: make(chan struct{}, 1),
 		free:     [2]chan struct{}{make(chan struct{}, cfg.InFlight), make(chan struct{}, cfg.EngineInFlight)},
+		work:     make(chan flight),
 		replicas: map[string]*replica{}, changed: map[string]bool{},
 	}
 }
@@ -193,15 +203,40 @@ func (p *Prober) Run(ctx context.Context) error {
 		case <-p.kick:
 		}
 		due, wait := p.take(time.Now())
-		for _, t := range due {
-			flying.Go(func() { p.fly(ctx, t) })
+		for _, f := range due {
+			select {
+			case p.work <- f:
+			default:
+				flying.Go(func() { p.serve(ctx, f) })
+			}
 		}
 		timer.Reset(wait)
 	}
 }
 
-// idle is how long the loop rests when there is nothing to do.
-const idle = time.Hour
+// keepWorkers is how many goroutines wait for the next probe. Reusing them saves
+// growing a new one's stack for every probe.
+const keepWorkers = 64
+
+// serve carries out one probe, and then others while there are some.
+func (p *Prober) serve(ctx context.Context, f flight) {
+	for {
+		p.fly(ctx, f)
+		if p.idle.Add(1) > keepWorkers {
+			p.idle.Add(-1)
+			return
+		}
+		select {
+		case f = <-p.work:
+			p.idle.Add(-1)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// longestRest is how long the loop rests when there is nothing to do.
+const longestRest = time.Hour
 
 // take returns what is due at now, and how long there is nothing after it.
 func (p *Prober) take(now time.Time) (due []flight, wait time.Duration) {
@@ -209,23 +244,22 @@ func (p *Prober) take(now time.Time) (due []flight, wait time.Duration) {
 	defer p.mu.Unlock()
 	p.wake = time.Time{}
 	defer func() { p.wake = now.Add(wait) }()
-	if len(p.queue) == 0 {
+	if len(p.queue) == 0 && p.flying == 0 {
 		p.beat = time.Time{}
-		return nil, idle
+		return nil, longestRest
 	}
 	p.look(now)
 	for len(p.queue) > 0 && !p.queue[0].due.After(now) {
 		t := p.queue[0]
-		if !t.flying {
-			t.flying = true
-			due = append(due, flight{task: t, due: t.due, since: t.since, started: t.r.target.Started})
-		}
+		due = append(due, flight{task: t, due: t.due, since: t.since, started: t.r.target.Started})
+		t.flying = true
+		p.flying++
 		p.apply(t.r, Ticked(t.role), now)
 	}
 	if len(p.queue) == 0 {
 		return due, heartbeat
 	}
-	return due, min(heartbeat, p.queue[0].due.Sub(now))
+	return due, min(heartbeat, max(slack, p.queue[0].due.Sub(now)))
 }
 
 // look notices when the process or the machine has been asleep: then whatever
@@ -286,7 +320,7 @@ func (p *Prober) board(f flight, cancel context.CancelFunc) bool {
 	defer p.mu.Unlock()
 	t := f.task
 	if t.dropped || f.since != t.since || !t.r.status.probed(t.r.probes, t.role) {
-		t.flying = false
+		p.landed(t)
 		return false
 	}
 	t.cancel = cancel
@@ -317,8 +351,8 @@ func (p *Prober) land(f flight, res Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := f.task
-	t.flying, t.cancel = false, nil
 	p.look(now)
+	p.landed(t)
 	if t.dropped || f.since != t.since {
 		return
 	}
@@ -327,6 +361,14 @@ func (p *Prober) land(f flight, res Result) {
 		held = p.held(t, res, now)
 	}
 	p.apply(t.r, Checked(t.role, f.started, res, held), now)
+}
+
+// landed makes a task ready for its next tick. One that became due meanwhile is
+// sent at once. The caller holds the mutex.
+func (p *Prober) landed(t *task) {
+	t.flying, t.cancel = false, nil
+	p.flying--
+	p.schedule(t)
 }
 
 // held says why a failure is not to be acted on; empty: it is. The caller holds
@@ -352,7 +394,7 @@ func (p *Prober) apply(r *replica, ev Event, now time.Time) {
 	old := r.status
 	r.status = old.Next(r.probes, ev, now)
 	for _, t := range r.tasks {
-		p.schedule(t, r.status.track(t.role).Due)
+		p.schedule(t)
 	}
 	if !r.status.Differs(old) || p.changed[r.key] || p.cfg.Notify == nil {
 		return
@@ -362,8 +404,13 @@ func (p *Prober) apply(r *replica, ev Event, now time.Time) {
 	poke(p.tell)
 }
 
-// schedule puts a task where its due time belongs; zero: nowhere.
-func (p *Prober) schedule(t *task, due time.Time) {
+// schedule puts a task in the queue where its due time belongs. One that has
+// none, is in flight or is dropped is not there. The caller holds the mutex.
+func (p *Prober) schedule(t *task) {
+	due := t.r.status.track(t.role).Due
+	if t.flying || t.dropped {
+		due = time.Time{}
+	}
 	if t.due.Equal(due) {
 		return
 	}
@@ -436,7 +483,7 @@ func (p *Prober) remake(r *replica) {
 		_, _, network := probe.Where()
 		t.engine = !network
 		r.tasks = append(r.tasks, t)
-		p.schedule(t, r.status.track(role).Due)
+		p.schedule(t)
 	}
 }
 
@@ -445,7 +492,7 @@ func (p *Prober) drop(r *replica) {
 	p.halt(r)
 	for _, t := range r.tasks {
 		t.dropped = true
-		p.schedule(t, time.Time{})
+		p.schedule(t)
 	}
 }
 

@@ -127,8 +127,7 @@ func Left() Event { return Event{kind: evLeaving} }
 // Resumed says that the same run goes on after [Paused] or [Left].
 func Resumed() Event { return Event{kind: evResumed} }
 
-// Ticked says that the due probe of a role is sent, or passed over because the
-// one before it has not ended.
+// Ticked says that the due probe of a role is sent.
 func Ticked(r Role) Event { return Event{kind: evTicked, role: r} }
 
 // Checked says that a probe of the run that was started at a time has ended. held, where
@@ -186,14 +185,19 @@ func begin(spec Probes, ev Event, now time.Time) Status {
 		}
 	}
 	s.arm(spec, now)
+	if now.Sub(s.Started) > fresh {
+		s.spread(spec, now)
+	}
 	return s
 }
 
-// arm gives a due time to every probe that runs now and has none.
+// arm gives a due time to every probe that runs now and has none: at once, but
+// not before the initial delay since the container's start is over. The
+// engine's clock is trusted no further than that delay.
 func (s *Status) arm(spec Probes, now time.Time) {
 	for _, r := range Roles() {
 		if t := s.track(r); t.Due.IsZero() && s.probed(spec, r) {
-			t.Due = now.Add(s.wait(r, spec.Of(r), now))
+			t.Due = now.Add(max(0, spec.Of(r).InitialDelay-max(0, now.Sub(s.Started))))
 		}
 	}
 }
@@ -201,15 +205,14 @@ func (s *Status) arm(spec Probes, now time.Time) {
 // fresh is how long after its start a container counts as started just now.
 const fresh = time.Second
 
-// wait is how long a role's first probe waits: until the initial delay since the
-// container's start is over. Of a container that has run for longer the
-// probes are spread. The engine's clock is trusted no further than the delay.
-func (s *Status) wait(r Role, p *Probe, now time.Time) time.Duration {
-	left := p.InitialDelay - max(0, now.Sub(s.Started))
-	if left > -fresh || s.Startup.State == Success {
-		return max(0, left)
+// spread moves what is due now to the replica's own moment, for many replicas
+// are found at once: by a daemon that has started, or after a gap.
+func (s *Status) spread(spec Probes, now time.Time) {
+	for _, r := range Roles() {
+		if t := s.track(r); !t.Due.IsZero() && !t.Due.After(now) {
+			t.Due = now.Add(s.jitter(r, spec.Of(r)))
+		}
 	}
-	return s.jitter(r, p)
 }
 
 // jitter is a replica's own moment for a role within one period, and within one
@@ -313,15 +316,12 @@ func (s Status) ticked(spec Probes, r Role, now time.Time) Status {
 	return s
 }
 
-// gap counts anew and spreads what is due.
+// gap counts anew and spreads what became due meanwhile.
 func (s Status) gap(spec Probes, now time.Time) Status {
 	for _, r := range Roles() {
-		t := s.track(r)
-		t.restart()
-		if !t.Due.IsZero() {
-			t.Due = now.Add(s.jitter(r, spec.Of(r)))
-		}
+		s.track(r).restart()
 	}
+	s.spread(spec, now)
 	return s
 }
 

@@ -166,7 +166,7 @@ func TestInitialDelay(t *testing.T) {
 	}{
 		{"seen at once", sec(0), 4, 4},
 		{"seen late", sec(1.5), 2.5, 2.5},
-		{"seen just after", sec(4.5), 0, 0},
+		{"found a while after: spread", sec(4.5), 0, 1},
 		{"seen much later: spread", sec(3600), 0, 1},
 		{"the engine's clock is ahead", sec(-3600), 4, 4},
 	} {
