@@ -20,7 +20,6 @@ func (b *bitset) add(i int32) {
 	b.above[w>>6] |= 1 << (w & 63)
 }
 
-// remove takes i out and says whether its word is empty now.
 func (b *bitset) remove(i int32) {
 	w := uint32(i) >> 6 //nolint:gosec // not negative
 	b.words[w] &^= 1 << (uint32(i) & 63)

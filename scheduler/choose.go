@@ -440,7 +440,7 @@ func (q *query) search(cl *class, b *best) {
 	}
 }
 
-// searchCell looks at the members of a cell in their order.
+// searchCell looks at the leaders in a cell in their order.
 func (q *query) searchCell(cl *class, bound *bound, row, c int, b *best) {
 	m := row - c
 	most := bound.cell(int64(c), int64(m))
@@ -449,12 +449,45 @@ func (q *query) searchCell(cl *class, bound *bound, row, c int, b *best) {
 	}
 	in := cl.cells[c*percents+m]
 	for i := in.next(0); i >= 0; i = in.next(i + 1) {
-		member := &cl.members[i]
-		if most == b.score && member.node.index >= b.node.index {
+		leader := &cl.members[i]
+		if most == b.score && leader.node.index >= b.node.index {
 			return
 		}
-		if q.try(member, b); b.score > most || b.score == most && b.node == member.node {
+		if bound.exact && !q.fitsUse(leader.node) {
+			continue // nor does the rest of its group
+		}
+		if score := q.score(leader); score > b.score || score == b.score && leader.node.index < b.node.index {
+			q.searchGroup(cl, leader.group, score, b)
+		}
+		if b.score > most {
 			return
 		}
 	}
+}
+
+// searchGroup takes the first member of a group that is feasible. All of them score the same.
+func (q *query) searchGroup(cl *class, g *group, score int64, b *best) {
+	for i := g.leader; i >= 0; i = g.after(i) {
+		n := cl.members[i].node
+		if score == b.score && n.index >= b.node.index {
+			return
+		}
+		if q.fits(n) {
+			b.node, b.score = n, score
+			return
+		}
+	}
+}
+
+func (g *group) after(i int32) int32 {
+	if g.members == nil {
+		return -1
+	}
+	return g.members.next(i + 1)
+}
+
+// fitsUse says whether cpu and memory have room.
+func (q *query) fitsUse(n *node) bool {
+	need := &q.shape.need
+	return (need[cpu] <= n.alloc[cpu]-n.used[cpu] || !n.counted[cpu]) && (need[memory] <= n.alloc[memory]-n.used[memory] || !n.counted[memory])
 }

@@ -6,19 +6,24 @@ import "math/bits"
 // capacity, with the same taints, state, platform and values of all labels that
 // a template mentions.
 //
-// Its members are sorted into cells by how many whole percent of their cpu and
-// memory are used. All scores that depend on use can be bounded for a cell as a
-// whole, so that a search looks into few of them. A small class has no cells.
+// Members of which exactly as much is used form a group, and stand in the index
+// as their leader, the first of them. The leaders are sorted into cells by how
+// many whole percent of their cpu and memory are used. All scores that depend on
+// use can be bounded for a cell as a whole, so that a search looks into few of
+// them. A small class has neither.
 type class struct {
 	id      int32
 	sample  *node // any member: it stands for all in what they share
 	members []member
 	soft    int // members of which the scores count more than is reserved
 
-	cells    []*cell // by cpu percent · percents + memory percent; nil: empty. nil slice: no cells
+	groups   map[[2]int64]*group // by cpu and memory
+	cells    []*cell             // by cpu percent · percents + memory percent; nil: empty. nil slice: no cells
 	rows     [2*percents - 1][2]uint64
 	rowsUsed [4]uint64
-	spare    []*cell
+
+	spareCells  []*cell
+	spareGroups []*group
 }
 
 // percents is the number of whole percents, 0 to 100.
@@ -33,10 +38,19 @@ type member struct {
 	without int64 // balance as it is
 	cpu     int64 // as the scores count it, at most the capacity
 	memory  int64
+	group   *group
 	cell    int32
 	soft    bool
 }
 
+// group is the members with the same use.
+type group struct {
+	leader  int32
+	count   int
+	members *bitset // nil: the leader alone
+}
+
+// cell is a set of leaders.
 type cell struct {
 	*bitset
 	count int
@@ -50,13 +64,13 @@ func (cl *class) add(n *node) {
 // fill sorts the members into cells, once all are added.
 func (cl *class) fill() {
 	if len(cl.members) > smallClass {
-		cl.cells = make([]*cell, percents*percents)
+		cl.cells, cl.groups = make([]*cell, percents*percents), map[[2]int64]*group{}
 	}
 	for i := range cl.members {
 		m := &cl.members[i]
 		cl.measure(m)
 		if cl.cells != nil {
-			cl.enter(int32(i), m.cell) //nolint:gosec // bounded by memory
+			cl.enter(int32(i), m) //nolint:gosec // bounded by memory
 		}
 	}
 }
@@ -102,19 +116,81 @@ func percentUp(used, alloc int64) int64 {
 // changed follows a change of what is placed on the member.
 func (cl *class) changed(i int32) {
 	m := &cl.members[i]
-	from := m.cell
+	was := *m
 	cl.measure(m)
-	if cl.cells != nil && m.cell != from {
-		cl.leave(i, from)
-		cl.enter(i, m.cell)
+	if cl.cells != nil && (m.cpu != was.cpu || m.memory != was.memory) {
+		cl.leave(i, &was)
+		cl.enter(i, m)
 	}
 }
 
-func (cl *class) enter(i, at int32) {
+// enter joins the member to the group of its use.
+func (cl *class) enter(i int32, m *member) {
+	key := [2]int64{m.cpu, m.memory}
+	g := cl.groups[key]
+	if g == nil {
+		g = cl.newGroup(i)
+		cl.groups[key] = g
+		cl.lead(i, m.cell)
+	} else {
+		cl.join(g, i, m.cell)
+	}
+	m.group = g
+}
+
+func (cl *class) newGroup(leader int32) *group {
+	last := len(cl.spareGroups) - 1
+	if last < 0 {
+		return &group{leader: leader, count: 1}
+	}
+	g := cl.spareGroups[last]
+	cl.spareGroups = cl.spareGroups[:last]
+	g.leader, g.count = leader, 1
+	if g.members != nil {
+		g.members.add(leader)
+	}
+	return g
+}
+
+func (cl *class) join(g *group, i, at int32) {
+	if g.members == nil {
+		g.members = newBitset(len(cl.members))
+		g.members.add(g.leader)
+	}
+	g.members.add(i)
+	g.count++
+	if i < g.leader {
+		cl.lead(i, at)
+		cl.follow(g.leader, at)
+		g.leader = i
+	}
+}
+
+// leave takes the member, as it was, out of its group.
+func (cl *class) leave(i int32, was *member) {
+	g := was.group
+	if g.members != nil {
+		g.members.remove(i)
+	}
+	if g.count--; g.count == 0 {
+		delete(cl.groups, [2]int64{was.cpu, was.memory})
+		cl.spareGroups = append(cl.spareGroups, g)
+		cl.follow(i, was.cell)
+		return
+	}
+	if g.leader == i {
+		g.leader = g.members.next(i + 1)
+		cl.lead(g.leader, was.cell)
+		cl.follow(i, was.cell)
+	}
+}
+
+// lead enters a leader into a cell.
+func (cl *class) lead(i, at int32) {
 	c := cl.cells[at]
 	if c == nil {
-		if last := len(cl.spare) - 1; last >= 0 {
-			c, cl.spare = cl.spare[last], cl.spare[:last]
+		if last := len(cl.spareCells) - 1; last >= 0 {
+			c, cl.spareCells = cl.spareCells[last], cl.spareCells[:last]
 		} else {
 			c = &cell{bitset: newBitset(len(cl.members))}
 		}
@@ -125,12 +201,13 @@ func (cl *class) enter(i, at int32) {
 	c.count++
 }
 
-func (cl *class) leave(i, at int32) {
+// follow takes a leader out of a cell.
+func (cl *class) follow(i, at int32) {
 	c := cl.cells[at]
 	c.remove(i)
 	if c.count--; c.count == 0 {
 		cl.cells[at] = nil
-		cl.spare = append(cl.spare, c)
+		cl.spareCells = append(cl.spareCells, c)
 		cl.mark(at, false)
 	}
 }

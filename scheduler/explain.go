@@ -97,31 +97,31 @@ func nodes(n int) string {
 	return fmt.Sprintf("%d nodes", n)
 }
 
-// group is the nodes that are rejected for the same reason.
-type group struct {
+// alike is the nodes that are rejected for the same reason.
+type alike struct {
 	reason
 	node  string // with most of what is lacking
 	count int
-	alike bool // all have the same detail
+	same  bool // all have the same detail
 }
 
 // whyNot counts the reasons, each node's first, most frequent first.
 func (v *survey) whyNot() string {
-	var groups []*group
-	by := map[string]*group{}
+	var groups []*alike
+	by := map[string]*alike{}
 	all := 0
 	for n := range v.cluster.each() {
 		all++
 		r := v.rejection(n)
 		g := by[r.what]
 		if g == nil {
-			g = &group{reason: r, node: n.Name, alike: true}
+			g = &alike{reason: r, node: n.Name, same: true}
 			by[r.what] = g
 			groups = append(groups, g)
 		}
 		g.join(r, n.Name)
 	}
-	slices.SortStableFunc(groups, func(a, b *group) int {
+	slices.SortStableFunc(groups, func(a, b *alike) int {
 		return cmp.Or(cmp.Compare(b.count, a.count), cmp.Compare(a.what, b.what))
 	})
 	parts := make([]string, len(groups))
@@ -144,20 +144,20 @@ func (v *survey) rejection(n *node) reason {
 	return reason{}
 }
 
-func (g *group) join(r reason, node string) {
+func (g *alike) join(r reason, node string) {
 	g.count++
-	g.alike = g.alike && r.detail == g.detail
+	g.same = g.same && r.detail == g.detail
 	if len(r.lacks) > 0 && r.lacks[0].free > g.lacks[0].free {
 		g.reason, g.node = r, node
 	}
 }
 
-func (g *group) String() string {
+func (g *alike) String() string {
 	text := fmt.Sprintf("%d %s", g.count, g.what)
 	switch {
 	case len(g.lacks) > 0:
 		return fmt.Sprintf("%s (%s on %s)", text, g.detail, g.node)
-	case g.detail != "" && g.alike:
+	case g.detail != "" && g.same:
 		return fmt.Sprintf("%s (%s)", text, g.detail)
 	}
 	return text

@@ -284,6 +284,19 @@ func (r *ranking) best() int {
 	return best
 }
 
+// Scan chooses as [Cluster.Choose] does, but by looking at every node and every
+// placement: it is the measure of the index, and slow.
+func (c *Cluster) Scan(s *Shape) (name string, ok bool) {
+	if s == nil || s.cluster != c {
+		return "", false
+	}
+	n := c.scan(s)
+	if n == nil {
+		return "", false
+	}
+	return n.Name, true
+}
+
 // scan chooses a node by looking at all of them.
 func (c *Cluster) scan(s *Shape) *node {
 	ranked := c.survey(s, nil).rank()
