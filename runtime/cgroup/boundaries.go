@@ -40,47 +40,74 @@ type way interface {
 // Boundaries keeps the boundaries of the virtual nodes of one installation. It is
 // safe for concurrent use; two calls for one node should not overlap.
 type Boundaries struct {
-	way way    // nil: none works
-	how string // in words
-	why string // none works
+	cfg Config
 
 	mu   sync.Mutex // protects what follows
+	way  way        // nil: none works
+	how  string     // in words; why none works
+	lost bool       // none works since the engine did not answer: it is tried again
 	last map[string]runtime.NodeLimits
 	seen map[string][]runtime.ContainerPressure // by node: kills that were seen, by container
 }
 
 // Open finds out how boundaries can be made on the engine. It never fails: where
-// nothing works, boundaries are not enforced and say why.
+// nothing works, boundaries are not enforced and say why. An engine that does not
+// answer is asked again by each [Boundaries.Ensure].
 func Open(ctx context.Context, cfg Config) *Boundaries {
-	b := &Boundaries{last: map[string]runtime.NodeLimits{}, seen: map[string][]runtime.ContainerPressure{}}
 	cfg.Base = cmp.Or(cfg.Base, DefaultBase)
+	b := &Boundaries{cfg: cfg, last: map[string]runtime.NodeLimits{}, seen: map[string][]runtime.ContainerPressure{}}
+	b.open(ctx)
+	return b
+}
+
+func (b *Boundaries) open(ctx context.Context) {
+	w, how, lost := find(ctx, &b.cfg)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.way, b.how, b.lost = w, how, lost
+}
+
+// find returns the way that works, and how that is in words; or nil and why none
+// does, and whether that may change by itself.
+func find(ctx context.Context, cfg *Config) (w way, how string, lost bool) {
 	if _, err := placeOfOwner(cfg.Info.CgroupDriver, cfg.Owner); err != nil {
-		b.why = bare(err)
-		return b
+		return nil, bare(err), false
 	}
 	direct := errors.New("the helper is asked for")
 	if !cfg.HelperOnly {
 		var l *local
-		if l, direct = openLocal(ctx, &cfg); direct == nil {
-			b.way, b.how = l, "written by the daemon"
-			return b
+		if l, direct = openLocal(ctx, cfg); direct == nil {
+			return l, "written by the daemon", false
 		}
 	}
-	h, err := openHelper(ctx, &cfg)
+	h, err := openHelper(ctx, cfg)
 	if err == nil {
-		b.way, b.how = h, "written by a helper container, since the daemon may not: "+bare(direct)
-		return b
+		return h, "written by a helper container, since the daemon may not: " + bare(direct), false
 	}
-	b.why = fmt.Sprintf("the daemon may not write the engine's cgroups (%s) and a helper container cannot (%s)", bare(direct), bare(err))
-	return b
+	why := fmt.Sprintf("the daemon may not write the engine's cgroups (%s) and a helper container cannot (%s)", bare(direct), bare(err))
+	return nil, why, silent(err)
+}
+
+// silent reports whether err says that the engine did not answer.
+func silent(err error) bool {
+	var ours *runtime.Error
+	return errors.As(err, &ours) && ours.Kind == runtime.KindUnavailable
+}
+
+// current is the way there is; nil and why not.
+func (b *Boundaries) current() (way, string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.way, b.how, b.lost
 }
 
 // How says in words how boundaries are made, for people who look into it.
 func (b *Boundaries) How() string {
-	if b.way == nil {
-		return "not enforced: " + b.why
+	w, how, _ := b.current()
+	if w == nil {
+		return "not enforced: " + how
 	}
-	return b.how
+	return how
 }
 
 // Ensure makes the boundary of a node, or sets its limits back to l. A limit of
@@ -88,10 +115,15 @@ func (b *Boundaries) How() string {
 // that of one of them, is a Conflict that has changed nothing. Where boundaries
 // cannot be made the result says so, and the error is nil.
 func (b *Boundaries) Ensure(ctx context.Context, node string, l runtime.NodeLimits) (runtime.Boundary, error) {
-	if b.way == nil {
-		return runtime.Boundary{Why: b.why}, nil
+	w, why, lost := b.current()
+	if w == nil && lost {
+		b.open(ctx)
+		w, why, _ = b.current()
 	}
-	r, err := b.way.ensure(ctx, node, l)
+	if w == nil {
+		return runtime.Boundary{Why: why}, nil
+	}
+	r, err := w.ensure(ctx, node, l)
 	if err != nil {
 		return runtime.Boundary{Parent: r.Parent, Why: bare(err)}, err
 	}
@@ -121,10 +153,11 @@ func drift(r report, known, changed bool) []string {
 // Remove removes the boundary of a node that is no more. It is a Conflict while a
 // process lives in it; one that is not there is removed already.
 func (b *Boundaries) Remove(ctx context.Context, node string) error {
-	if b.way == nil {
+	w, _, _ := b.current()
+	if w == nil {
 		return nil
 	}
-	if err := b.way.remove(ctx, node); err != nil {
+	if err := w.remove(ctx, node); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -137,19 +170,21 @@ func (b *Boundaries) Remove(ctx context.Context, node string) error {
 // List returns the nodes of this installation that have a boundary, sorted:
 // those of removed nodes among them are to be removed.
 func (b *Boundaries) List(ctx context.Context) ([]string, error) {
-	if b.way == nil {
+	w, _, _ := b.current()
+	if w == nil {
 		return nil, nil
 	}
-	return b.way.list(ctx)
+	return w.list(ctx)
 }
 
 // Pressure tells how near a node is to its limits, and which containers were hit
 // when it reached them. It is NotFound where there is no boundary.
 func (b *Boundaries) Pressure(ctx context.Context, node string) (runtime.Pressure, error) {
-	if b.way == nil {
-		return runtime.Pressure{}, &runtime.Error{Kind: runtime.KindNotFound, Op: opRead, Object: node, Err: errors.New(b.why)}
+	w, why, _ := b.current()
+	if w == nil {
+		return runtime.Pressure{}, &runtime.Error{Kind: runtime.KindNotFound, Op: opRead, Object: node, Err: errors.New(why)}
 	}
-	p, err := b.way.pressure(ctx, node)
+	p, err := w.pressure(ctx, node)
 	if err != nil {
 		return p, err
 	}

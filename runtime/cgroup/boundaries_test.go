@@ -98,6 +98,23 @@ func TestKillsAreRemembered(t *testing.T) {
 	}
 }
 
+// An engine that is away when boundaries are opened is no reason to do without.
+func TestEngineThatComesBack(t *testing.T) {
+	away := &runtime.Error{Kind: runtime.KindUnavailable, Op: "list", Object: "containers", Err: errors.New("no answer")}
+	f := &fakeEngine{fail: map[string]error{"list": away}}
+	f.say = func(r request) (string, int) { return text(t, answer{Report: report{Parent: "/p"}}), 0 }
+	b := Open(t.Context(), remote(f, emptyProgram(t, "")))
+	for range 2 {
+		if got, err := b.Ensure(t.Context(), "a", someLimits); err != nil || got.Enforced || !strings.Contains(got.Why, "no answer") {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	delete(f.fail, "list")
+	if got, err := b.Ensure(t.Context(), "a", someLimits); err != nil || !got.Enforced || got.Parent != "/p" {
+		t.Errorf("the engine is back: %+v, %v", got, err)
+	}
+}
+
 func TestNothingWorks(t *testing.T) {
 	engine := &fakeEngine{}
 	for name, c := range map[string]struct {

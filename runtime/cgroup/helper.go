@@ -3,6 +3,7 @@ package cgroup
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -178,7 +179,10 @@ func openHelper(ctx context.Context, cfg *Config) (*helper, error) {
 	if err := h.sweep(ctx); err != nil {
 		return nil, err
 	}
-	_, err = h.ask(ctx, "check", "", runtime.NodeLimits{})
+	a, err := h.ask(ctx, "check", "", runtime.NodeLimits{})
+	if err == nil && a.Error != nil {
+		err = errors.New(a.Error.Text) // it will say the same when it is asked again
+	}
 	return h, err
 }
 
@@ -198,17 +202,17 @@ func (h *helper) sweep(ctx context.Context) error {
 
 func (h *helper) ensure(ctx context.Context, node string, l runtime.NodeLimits) (report, error) {
 	a, err := h.ask(ctx, "ensure", node, l)
-	return a.Report, err
+	return a.Report, cmp.Or(err, a.Error.err())
 }
 
 func (h *helper) remove(ctx context.Context, node string) error {
-	_, err := h.ask(ctx, "remove", node, runtime.NodeLimits{})
-	return err
+	a, err := h.ask(ctx, "remove", node, runtime.NodeLimits{})
+	return cmp.Or(err, a.Error.err())
 }
 
 func (h *helper) list(ctx context.Context) ([]string, error) {
 	a, err := h.ask(ctx, "list", "", runtime.NodeLimits{})
-	return a.Nodes, err
+	return a.Nodes, cmp.Or(err, a.Error.err())
 }
 
 func (h *helper) pressure(ctx context.Context, node string) (runtime.Pressure, error) {
@@ -216,7 +220,7 @@ func (h *helper) pressure(ctx context.Context, node string) (runtime.Pressure, e
 		return p, nil
 	}
 	a, err := h.ask(ctx, "pressure", node, runtime.NodeLimits{})
-	if err != nil {
+	if err = cmp.Or(err, a.Error.err()); err != nil {
 		return runtime.Pressure{}, err
 	}
 	h.mu.Lock()
@@ -239,7 +243,8 @@ func (h *helper) take(node string) (runtime.Pressure, bool) {
 	return p, true
 }
 
-// ask runs a helper for one request and returns its answer, or the error in it.
+// ask runs a helper for one request and returns its answer, which may hold an
+// error; its own error says that there is no answer.
 func (h *helper) ask(ctx context.Context, op, node string, l runtime.NodeLimits) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
 	defer cancel()
@@ -261,7 +266,7 @@ func (h *helper) ask(ctx context.Context, op, node string, l runtime.NodeLimits)
 	if err := json.Unmarshal(out, &a); err != nil {
 		return answer{}, fmt.Errorf("read the helper's answer: %w", err)
 	}
-	return a, a.Error.err()
+	return a, nil
 }
 
 // helperSpec is the helper's container: it sees the cgroups of the engine's
