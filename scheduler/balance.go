@@ -33,7 +33,7 @@ func (p *planner) balance(d *draft) (*draft, string) {
 // improve makes moves until none gains enough. It returns true when the budget
 // ended it.
 func (p *planner) improve(d *draft) bool {
-	places := d.places()
+	tree := d.tree()
 	priorities := map[int]bool{}
 	for slot := range d.items {
 		priorities[d.records[slot].shape.Priority()] = true
@@ -44,7 +44,7 @@ func (p *planner) improve(d *draft) bool {
 			before := len(d.moves)
 			for more := true; more; {
 				made := len(d.moves)
-				if d.pass(places, priority, p.budget) {
+				if d.pass(tree, priority, p.budget) {
 					return true
 				}
 				more = len(d.moves) > made
@@ -91,14 +91,14 @@ func (d *draft) moveForBalance(slot int32, to *node, gain int64) {
 
 // restless lists the replicas that have moved and would gain by moving again.
 func (d *draft) restless() map[Placement]bool {
-	places := d.places()
+	tree := d.tree()
 	again := map[Placement]bool{}
 	for slot := range d.items {
 		it := &d.items[slot]
 		if !it.moved {
 			continue
 		}
-		if to, _ := d.bestPlace(places, int32(slot)); to != nil { //nolint:gosec // bounded by memory
+		if to, _ := tree.bestPlace(int32(slot)); to != nil { //nolint:gosec // bounded by memory
 			again[it.placement] = true
 		}
 	}
@@ -132,43 +132,44 @@ func (b *bunch) compare(o *bunch) int {
 	return cmp.Or(cmp.Compare(o.gain, b.gain), cmp.Compare(b.node, o.node), cmp.Compare(b.ordinal, o.ordinal))
 }
 
-// pass makes the moves of one priority, the greatest gain first, until the gains
-// that were known at its start are used up. It returns true when the budget
+// pass makes the moves of one priority, about the greatest gain first, until the
+// gains that were known at its start are used up. Each move lowers the gains of
+// many others a little, so a bunch is not put back for losing less than an eighth. It returns true when the budget
 // forbids a move.
-func (d *draft) pass(places *places, priority, budget int) bool {
+func (d *draft) pass(tree *nodeTree, priority, budget int) bool {
 	h := d.bunches(priority)
-	h = slices.DeleteFunc(h, func(b *bunch) bool { return !d.value(places, b) })
+	h = slices.DeleteFunc(h, func(b *bunch) bool { return !d.value(tree, b) })
 	heap.Init(&h)
 	for len(h) > 0 {
 		b := h[0]
 		known := b.gain
-		if !d.value(places, b) {
+		if !d.value(tree, b) {
 			heap.Pop(&h)
 			continue
 		}
-		if heap.Fix(&h, 0); b.gain < known && h[0] != b {
+		heap.Fix(&h, 0)
+		if h[0] != b && b.gain < known-known/8 {
 			continue
 		}
 		if len(d.moves) >= budget {
 			return true
 		}
-		d.take(places, b)
-		if len(b.slots) == 0 || !d.value(places, b) {
-			heap.Pop(&h)
+		d.take(tree, b)
+		if len(b.slots) == 0 || !d.value(tree, b) {
+			heap.Remove(&h, slices.Index(h, b))
 			continue
 		}
-		heap.Fix(&h, 0)
+		heap.Fix(&h, slices.Index(h, b))
 	}
 	return false
 }
 
 // take moves the next replica of the bunch.
-func (d *draft) take(places *places, b *bunch) {
+func (d *draft) take(tree *nodeTree, b *bunch) {
 	slot := b.slots[len(b.slots)-1]
 	b.slots = b.slots[:len(b.slots)-1]
 	d.moveForBalance(slot, b.to, b.gain)
-	places.refresh(b.node)
-	places.refresh(b.to.index)
+	tree.refresh(b.node, b.to.index)
 }
 
 // bunches gathers the replicas of one priority that may move and have not.
@@ -199,115 +200,7 @@ func (d *draft) bunches(priority int) bunches {
 
 // value finds where the next replica of the bunch gains most. It returns false
 // when that is too little everywhere.
-func (d *draft) value(places *places, b *bunch) bool {
-	b.to, b.gain = d.bestPlace(places, b.slots[len(b.slots)-1])
+func (d *draft) value(tree *nodeTree, b *bunch) bool {
+	b.to, b.gain = tree.bestPlace(b.slots[len(b.slots)-1])
 	return b.to != nil
-}
-
-// place is some nodes of one size, with the least that is used of each resource
-// on any of them: what a replica adds there is no less than it would at that use.
-type place struct {
-	nodes []*node
-	least amounts
-}
-
-// places are all nodes that can receive.
-type places struct {
-	all []place
-	of  []int32 // by node: its place; -1: it cannot receive
-}
-
-// placeSize is how many nodes a place has at most.
-const placeSize = 64
-
-// places parts the nodes that can receive into places of like nodes.
-func (d *draft) places() *places {
-	var open []*node
-	for n := range d.each() {
-		if !n.Down && !n.Cordoned {
-			open = append(open, n)
-		}
-	}
-	slices.SortStableFunc(open, func(a, b *node) int {
-		return cmp.Or(slices.Compare(a.alloc[:], b.alloc[:]), cmp.Compare(a.level(), b.level()))
-	})
-	out := &places{of: make([]int32, len(d.nodes))}
-	for i := range out.of {
-		out.of[i] = -1
-	}
-	for _, n := range open {
-		last := len(out.all) - 1
-		if last < 0 || len(out.all[last].nodes) == placeSize || out.all[last].nodes[0].alloc != n.alloc {
-			out.all = append(out.all, place{})
-			last++
-		}
-		out.all[last].nodes = append(out.all[last].nodes, n)
-		out.of[n.index] = int32(last) //nolint:gosec // bounded by memory
-	}
-	for i := range out.all {
-		out.all[i].setLeast()
-	}
-	return out
-}
-
-func (p *place) setLeast() {
-	p.least = p.nodes[0].scored
-	for _, n := range p.nodes[1:] {
-		for k, v := range n.scored {
-			p.least[k] = min(p.least[k], v)
-		}
-	}
-}
-
-// refresh follows a change of the node.
-func (ps *places) refresh(index int32) {
-	if i := ps.of[index]; i >= 0 {
-		ps.all[i].setLeast()
-	}
-}
-
-// bestPlace finds the node on which the replica lowers the squared use most, the
-// one of lowest index among equals; nil when it gains less than it must.
-func (d *draft) bestPlace(places *places, slot int32) (*node, int64) {
-	r := &d.records[slot]
-	from := d.nodes[r.node]
-	relief := d.relief(from, r.shape)
-	most := relief - d.minGain // that it may add
-	if most < 0 {
-		return nil, 0
-	}
-	var best *node
-	d.asking(slot, func(fits func(*node) bool) {
-		for i := range places.all {
-			p := &places.all[i]
-			if d.atLeast(p, r.shape) > most {
-				continue
-			}
-			for _, n := range p.nodes {
-				added := d.added(n, r.shape)
-				if added > most || n == from || added == most && best != nil && best.index < n.index || !fits(n) {
-					continue
-				}
-				best, most = n, added
-			}
-		}
-	})
-	return best, relief - most
-}
-
-// atLeast is no more than what the shape adds to the squared use on any node of
-// the place. The growth of a square rises with the use it starts from; the
-// allowance is for what the terms are rounded.
-func (d *draft) atLeast(p *place, s *Shape) (sum int64) {
-	n := p.nodes[0]
-	for k, need := range s.score {
-		w := d.weight[n.index][k]
-		if need == 0 || w == 0 {
-			continue
-		}
-		used := p.least[k]
-		allowance := 2 * (w/1000 + 1) * (2*(used+need)/max(n.alloc[k], 1) + 4)
-		sum += d.term(n, k, used+need) - d.term(n, k, used) - allowance
-	}
-	return sum
 }

@@ -76,7 +76,7 @@ func (w *world) copied(t rapid.TB, p scheduler.Policy) *world {
 // the filters, but for a few replicas that were put where they did not fit.
 func drawWorld(t *rapid.T, p scheduler.Policy) *world {
 	w := newWorld(t, p)
-	for i := range rapid.IntRange(1, 6).Draw(t, "nodes") {
+	for i := range rapid.SampledFrom([]int{1, 2, 3, 4, 5, 6, 7, 8}).Draw(t, "nodes") {
 		n := scheduler.Node{
 			Name:     fmt.Sprintf("node-%d", i),
 			Labels:   map[string]string{"zone": rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "zone")},
@@ -97,7 +97,7 @@ func drawWorld(t *rapid.T, p scheduler.Policy) *world {
 	for i := range rapid.IntRange(1, 5).Draw(t, "services") {
 		w.shapes = append(w.shapes, w.register(t, drawTemplate(t, fmt.Sprintf("svc-%d", i))))
 	}
-	for i := range rapid.IntRange(0, 24).Draw(t, "replicas") {
+	for i := range 4 * rapid.IntRange(0, 15).Draw(t, "replicas, by four") {
 		s := rapid.SampledFrom(w.shapes).Draw(t, "shape")
 		id := fmt.Sprintf("%s/%d", s.Template().Service, i)
 		node := rapid.SampledFrom(w.Nodes()).Draw(t, "node").Name
