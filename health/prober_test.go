@@ -107,14 +107,14 @@ func TestProberKeepsTheSchedule(t *testing.T) {
 	inBubble(t, Config{Checks: s}, func(t *testing.T, p *Prober) {
 		p.Set("a", justStarted("c"), Probes{Liveness: everySecond(nil)})
 		pass(7500 * time.Millisecond)
-		want := []time.Duration{0, 1000, 2000, 4500, 5000, 6000, 7000} // one that is due meanwhile is sent at once
+		want := []float64{0, 1, 2, 4.5, 5, 6, 7} // seconds; one that is due meanwhile is sent at once
 		got := s.times()
 		if len(got) != len(want) || s.most != 1 {
 			t.Fatalf("sent at %v, %d at once", got, s.most)
 		}
 		for i := range want {
-			if got[i] != want[i]*time.Millisecond {
-				t.Errorf("probe %d sent at %v, want %dms", i, got[i], want[i])
+			if got[i].Seconds() != want[i] {
+				t.Errorf("probe %d sent at %v, want %vs", i, got[i], want[i])
 			}
 		}
 	})

@@ -93,6 +93,28 @@ func Choose(f Facts, host string, port uint16) Route {
 	return f.outside(owner, port, why, helper)
 }
 
+// Ways chooses the routes of all network probes. named holds the service's named
+// ports; a name that is not there has no way, with a reason.
+func (f Facts) Ways(probes Probes, named map[string]uint16) map[Role]Route {
+	ways := map[Role]Route{}
+	for _, r := range Roles() {
+		p := probes.Of(r)
+		if p == nil {
+			continue
+		}
+		host, port, network := p.Where()
+		if !network {
+			continue
+		}
+		if number, ok := port.Resolve(named); ok {
+			ways[r] = Choose(f, host, number)
+		} else {
+			ways[r] = Route{Reason: fmt.Sprintf("no port is named %q", port.Name)}
+		}
+	}
+	return ways
+}
+
 // owner returns the container whose network namespace the probe is about, and
 // what there is to say of that; nil when it is not known.
 func (f Facts) owner() (c *runtime.Container, why string) {

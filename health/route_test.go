@@ -99,6 +99,26 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestWays(t *testing.T) {
+	c := runtime.Container{ID: "api1", Name: "api", State: runtime.Running, Networks: []runtime.Endpoint{{Network: "n", IPv4: "172.18.0.2"}}}
+	probes := Probes{
+		Startup:   &Probe{Exec: &Exec{}},
+		Readiness: &Probe{HTTP: &HTTP{Port: Port{Name: "web"}}},
+		Liveness:  &Probe{TCP: &TCP{Port: Port{Name: "gone"}}},
+	}
+	got := Facts{Container: c, Local: true}.Ways(probes, map[string]uint16{"web": 8080})
+	want := map[Role]Route{
+		Readiness: {Way: ByAddress, Address: "172.18.0.2:8080", Reason: "address of api on network n"},
+		Liveness:  {Reason: `no port is named "gone"`},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("ways %+v, want %+v", got, want)
+	}
+	if got := (Facts{Container: c}).Ways(Probes{}, nil); len(got) != 0 {
+		t.Errorf("ways of nothing %+v", got)
+	}
+}
+
 func TestParseListeners(t *testing.T) {
 	table := `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 31337 1
