@@ -75,7 +75,7 @@ func drawContainers(t *rapid.T, f *fixture) {
 	for i := range f.d.Stack.Services {
 		s := &f.d.Stack.Services[i]
 		for slot := range rapid.IntRange(0, 4).Draw(t, "containers") {
-			edits := []func(*runtime.Container){health(runtime.HealthHealthy)}
+			edits := []func(*runtime.Container){checked(runtime.HealthHealthy)}
 			if rapid.Bool().Draw(t, "old") {
 				edits = append(edits, revision("rev-old"))
 			}

@@ -214,8 +214,25 @@ func (v *view) step(s Step) bool {
 		v.hold(*h)
 		return false
 	}
-	v.plan.Steps = append(v.plan.Steps, s)
+	v.plan.Steps = append(v.plan.Steps, v.prepared(s))
 	return true
+}
+
+// prepared adds to a step what its container's present run makes of it.
+func (v *view) prepared(s Step) Step {
+	c := v.byName[s.Name]
+	if c == nil || c.ID != s.Container {
+		return s
+	}
+	switch s.Op {
+	case OpStart:
+		s.Finished = c.Finished
+	case OpStop, OpRestart:
+		if svc := v.d.Stack.Service(s.Service); svc != nil && c.State == runtime.Running {
+			s.Hooks = svc.PreStop
+		}
+	}
+	return s
 }
 
 // hold adds a reason not to act.

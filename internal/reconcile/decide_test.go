@@ -95,7 +95,7 @@ func named(suffix string) func(*runtime.Container) {
 	return func(c *runtime.Container) { c.Name += suffix; c.ID += suffix }
 }
 
-func health(h runtime.Health) func(*runtime.Container) {
+func checked(h runtime.Health) func(*runtime.Container) {
 	return func(c *runtime.Container) { c.Health = h }
 }
 
@@ -152,18 +152,18 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "a dependant is created early and started late",
-			f:    shop(svc("db", 1), svc("web", 1, dep("db", stack.Healthy))).has("db", 1, runtime.Running, health(runtime.HealthStarting)).has("web", 1, runtime.Created),
+			f:    shop(svc("db", 1), svc("web", 1, dep("db", stack.Healthy))).has("db", 1, runtime.Running, checked(runtime.HealthStarting)).has("web", 1, runtime.Created),
 			want: `hold web/1 shop-web-1 (waits for shop-db-1 to be healthy)`,
 		},
 		{
 			name: "a healthy dependency lets its dependant start",
-			f:    shop(svc("db", 1), svc("web", 1, dep("db", stack.Healthy))).has("db", 1, runtime.Running, health(runtime.HealthHealthy)).has("web", 1, runtime.Created),
+			f:    shop(svc("db", 1), svc("web", 1, dep("db", stack.Healthy))).has("db", 1, runtime.Running, checked(runtime.HealthHealthy)).has("web", 1, runtime.Created),
 			want: `start web/1 shop-web-1 (created, not started)`,
 		},
 		{
 			name: "an unhealthy dependency is named",
 			f: shop(svc("db", 1), svc("web", 1, dep("db", stack.Healthy))).
-				has("db", 1, runtime.Running, health(runtime.HealthUnhealthy), func(c *runtime.Container) { c.HealthOutput = "x\nno such table\n" }).
+				has("db", 1, runtime.Running, checked(runtime.HealthUnhealthy), func(c *runtime.Container) { c.HealthOutput = "x\nno such table\n" }).
 				has("web", 1, runtime.Created),
 			want: `hold web/1 shop-web-1 (dependency shop-db-1 is unhealthy: no such table)`,
 		},

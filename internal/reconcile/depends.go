@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
@@ -11,12 +12,17 @@ import (
 // dependenciesMet reports whether every dependency of a service has reached its
 // condition; if not, it holds the replica with the reason.
 func (v *view) dependenciesMet(svc *stack.Service, slot int, name string) bool {
+	var created time.Time
+	if c := v.byName[name]; c != nil {
+		created = c.Created
+	}
 	for _, dep := range svc.DependsOn {
-		kind, why := v.dependency(dep)
+		kind, why := v.dependency(dep, created)
 		if why == "" || (!dep.Required && kind == HoldFailing) {
 			continue
 		}
 		h := Hold{Kind: kind, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: name, Reason: why}
+		v.deadline(svc, created, &h)
 		v.hold(h)
 		v.moves(svc.Name, h)
 		return false
@@ -24,9 +30,24 @@ func (v *view) dependenciesMet(svc *stack.Service, slot int, name string) bool {
 	return true
 }
 
+// deadline turns a hold that has waited longer than the service allows into a
+// failing one: whoever waits for the stack hears of it. The replica starts all
+// the same once its dependency has come.
+func (v *view) deadline(svc *stack.Service, created time.Time, h *Hold) {
+	if svc.DependencyDeadline == 0 || created.IsZero() || h.Kind != HoldWaiting {
+		return
+	}
+	if end := created.Add(svc.DependencyDeadline); v.now.Before(end) {
+		h.Until = end
+		return
+	}
+	h.Kind = HoldFailing
+	h.Reason += fmt.Sprintf("; not reached within %s", svc.DependencyDeadline)
+}
+
 // dependency says why a dependency has not reached its condition yet; empty
-// when it has.
-func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
+// when it has. created is when the dependant's container was made.
+func (v *view) dependency(dep stack.Dependency, created time.Time) (HoldKind, string) {
 	svc := v.d.Stack.Service(dep.Service)
 	want := v.want(dep.Service)
 	switch {
@@ -43,7 +64,7 @@ func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 	}
 	for _, slot := range v.slotsOf(svc) {
 		cur, _ := v.split(svc, v.replicas[dep.Service][slot])
-		kind, why := reached(dep, cur)
+		kind, why := v.reached(dep, svc, cur)
 		if kind == HoldFailing && dep.Condition == stack.Completed && v.triesAgain(svc, slot, cur) {
 			kind, why = HoldWaiting, fmt.Sprintf("waits for %s to complete: %s, its restart_policy tries again", cur.Name, exitReason(cur))
 		}
@@ -65,18 +86,25 @@ func (v *view) triesAgain(svc *stack.Service, slot int, c *member) bool {
 }
 
 // reached says why one container has not reached the condition of a dependency.
-func reached(dep stack.Dependency, c *member) (HoldKind, string) {
+func (v *view) reached(dep stack.Dependency, svc *stack.Service, c *member) (HoldKind, string) {
 	if c == nil || c.Started.IsZero() && !c.State.Alive() {
 		return HoldWaiting, fmt.Sprintf("waits for %s to start", dep.Service)
 	}
+	var kind HoldKind
+	var why string
 	switch dep.Condition {
 	case stack.Completed:
-		return reachedEnd(c)
+		kind, why = reachedEnd(c)
 	case stack.Healthy:
-		return reachedHealth(c)
-	default:
-		return "", ""
+		kind, why = v.reachedReady(svc, c)
 	}
+	if kind == HoldFailing {
+		v.plan.Culprits = append(v.plan.Culprits, c.ID)
+		if tail := v.o.Tails[c.ID]; tail != "" {
+			why += "; its last output: " + tail
+		}
+	}
+	return kind, why
 }
 
 func reachedEnd(c *member) (HoldKind, string) {
@@ -90,10 +118,21 @@ func reachedEnd(c *member) (HoldKind, string) {
 	}
 }
 
-func reachedHealth(c *member) (HoldKind, string) {
-	switch {
-	case !c.State.Alive():
+// reachedReady says why a container is not ready. With a readiness probe that is
+// what counts, else the engine's healthcheck.
+func (v *view) reachedReady(svc *stack.Service, c *member) (HoldKind, string) {
+	if !c.State.Alive() && v.willReturn(svc, c) {
+		return HoldWaiting, fmt.Sprintf("waits for %s to be restarted", c.Name)
+	}
+	if !c.State.Alive() {
 		return HoldFailing, fmt.Sprintf("dependency %s exited (%d) before it was healthy", c.Name, c.ExitCode)
+	}
+	if !svc.Probes.Empty() && !v.probesPass(svc, c) {
+		return HoldWaiting, strings.TrimSuffix(fmt.Sprintf("waits for %s to be ready: %s", c.Name, v.whyUnready(svc, c)), ": ")
+	}
+	switch {
+	case svc.Probes.Readiness != nil && c.State == runtime.Running:
+		return "", ""
 	case c.Health == runtime.HealthHealthy && c.State == runtime.Running:
 		return "", ""
 	case c.Health == runtime.HealthNone:

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -121,6 +122,10 @@ type Observed struct {
 	Networks   map[string]runtime.Network `json:"networks"`   // by name: those the stack names or owns
 	Volumes    map[string]runtime.Volume  `json:"volumes"`
 	Images     map[string]ImageState      `json:"images"` // by reference: those the stack names
+	// Probes are the statuses of the containers' probes, by container ID.
+	Probes map[string]health.Status `json:"probes,omitempty"`
+	// Tails are the last lines of output of containers that failed, by ID.
+	Tails map[string]string `json:"tails,omitempty"`
 	// Cluster is what is known of the nodes; nil: nothing, and the engine alone
 	// decides where containers run.
 	Cluster *Cluster `json:"cluster,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -12,6 +13,7 @@ import (
 type Writer interface {
 	containerWriter
 	objectWriter
+	Exec(ctx context.Context, id string, spec runtime.ExecSpec, streams runtime.Streams) (int, error)
 }
 
 type containerWriter interface {
@@ -44,6 +46,8 @@ type Executor struct {
 	// Contents returns the content of a stack's config or secret by
 	// runtime.File.Name; an error holds the container's creation back.
 	Contents func(stack, name string) ([]byte, error)
+	// Notify tells an address outside that a probe has failed; nil: it cannot.
+	Notify func(ctx context.Context, stack string, s Step) error
 	// Progress is told how long steps (pull, build) come along; nil: nobody.
 	Progress func(Step, runtime.Progress)
 }
@@ -56,20 +60,24 @@ type Result struct {
 
 // Execute makes the one engine call of a step. Every step is idempotent: what
 // is found done already is a success.
-func (x *Executor) Execute(ctx context.Context, stack string, s Step) (Result, error) {
+func (x *Executor) Execute(ctx context.Context, name string, s Step) (Result, error) {
 	res := Result{Container: s.Container}
 	var err error
 	switch s.Op {
 	case OpCreate:
-		return x.create(ctx, stack, s)
+		return x.create(ctx, name, s)
 	case OpStart:
 		err = x.Engine.Start(ctx, s.Container)
 	case OpStop:
-		err = gone(x.Engine.Stop(ctx, s.Container, s.Signal, s.Grace))
+		if err = x.beforeStop(ctx, s); err == nil {
+			err = gone(x.Engine.Stop(ctx, s.Container, s.Signal, s.Grace))
+		}
 	case OpKill:
 		err = notRunning(x.Engine.Kill(ctx, s.Container, s.Signal))
 	case OpRestart:
-		err = x.Engine.Restart(ctx, s.Container, s.Signal, s.Grace)
+		if err = x.beforeStop(ctx, s); err == nil {
+			err = x.Engine.Restart(ctx, s.Container, s.Signal, s.Grace)
+		}
 	case OpPause:
 		err = x.Engine.Pause(ctx, s.Container)
 	case OpUnpause:
@@ -80,6 +88,12 @@ func (x *Executor) Execute(ctx context.Context, stack string, s Step) (Result, e
 		err = x.Engine.Rename(ctx, s.Container, s.NewName)
 	case OpRemove:
 		err = gone(x.Engine.Remove(ctx, s.Container, s.Volumes, s.Force))
+	case OpHook:
+		err = x.afterStart(ctx, s)
+	case OpExec:
+		err = x.command(ctx, s, stack.Hook{Command: s.Command})
+	case OpNotify:
+		err = x.notify(ctx, name, s)
 	default:
 		err = x.object(ctx, s)
 	}
@@ -116,10 +130,10 @@ func (x *Executor) object(ctx context.Context, s Step) error {
 
 // create makes a container, or adopts the one that holds the name when it
 // embodies the same replica in the same revision.
-func (x *Executor) create(ctx context.Context, stack string, s Step) (Result, error) {
+func (x *Executor) create(ctx context.Context, name string, s Step) (Result, error) {
 	contents := make(map[string][]byte, len(s.Spec.Files))
 	for _, f := range s.Spec.Files {
-		data, err := x.Contents(stack, f.Name)
+		data, err := x.Contents(name, f.Name)
 		if err != nil {
 			return Result{}, &runtime.Error{Kind: runtime.KindUnavailable, Op: "create", Object: s.Name, Err: err}
 		}

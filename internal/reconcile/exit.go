@@ -12,9 +12,15 @@ import (
 // engine's own restart policy is the engine's business; deploy.restart_policy
 // is Berth's; without either it stays as it is.
 func (v *view) exited(svc *stack.Service, slot int, c *member) bool {
+	if v.resume(svc, slot, c) {
+		return true
+	}
 	h := Hold{
 		Kind: HoldIdle, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: c.Name,
 		Reason: exitReason(c),
+	}
+	if f, failed := v.m.Failures[h.Key]; failed && f.Op == OpHook && f.Container == c.ID {
+		h.Kind, h.Reason = HoldFailing, f.Err
 	}
 	switch {
 	case v.jobs[svc.Name] && c.ExitCode == 0:
@@ -72,7 +78,8 @@ func (v *view) restartByPolicy(svc *stack.Service, slot int, c *member, h Hold) 
 	if p.MaxAttempts > 0 {
 		s.Cause = fmt.Sprintf("%s, restart %d of %d by restart_policy", exitReason(c), count+1, p.MaxAttempts)
 	}
-	return v.at(s, h, c.Finished.Add(p.Delay), p.Delay)
+	wait := v.m.Backoff[s.Key].Wait(c.Finished, p.Delay)
+	return v.at(s, h, c.Finished.Add(wait), wait)
 }
 
 // at takes step s at a time, and holds until then. A wait longer than longest

@@ -5,15 +5,24 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/runtime"
 )
 
 // Memory is what the loop remembers between turns: facts that the engine does
-// not tell. Restarts is stored; the rest may be lost without harm. The zero
-// value is ready to use.
+// not tell. What has a name in JSON is stored; the rest may be lost without harm.
+// The zero value is ready to use.
 type Memory struct {
 	// Restarts are the times Berth restarted a replica by its restart policy.
 	Restarts map[Key][]Restart `json:"restarts,omitempty"`
+	// Backoff slows the restarts of a replica down that fails again and again.
+	Backoff map[Key]health.Backoff `json:"backoff,omitempty"`
+	// Ended is why Berth ended or froze the last run of a replica's container.
+	Ended map[Key]Ended `json:"ended,omitempty"`
+	// Acted is the failure for which a probe's exec or webhook was carried out last.
+	Acted map[Key]time.Time `json:"acted,omitempty"`
+	// Hooked is the start of a container, by its ID, for which its hooks were run.
+	Hooked map[string]time.Time `json:"hooked,omitempty"`
 	// Failures are the steps that failed last, by what they act on.
 	Failures map[Key]Failure `json:"-"`
 	// InFlight are the steps being carried out, by what they act on.
@@ -62,6 +71,12 @@ func (m *Memory) Begin(s Step) {
 		m.InFlight = map[Key]Step{}
 	}
 	m.InFlight[s.Key] = s
+	if s.Ends != nil {
+		if m.Ended == nil {
+			m.Ended = map[Key]Ended{}
+		}
+		m.Ended[s.Key] = *s.Ends
+	}
 }
 
 // maxRestarts bounds the remembered restarts of one replica.
@@ -78,7 +93,23 @@ func (m *Memory) End(s Step, err error, now time.Time) {
 	if f, ok := m.Failures[s.Key]; ok && (f.Op == s.Op || s.Op == OpRemove) {
 		delete(m.Failures, s.Key)
 	}
+	if s.Policy || s.Heals {
+		if m.Backoff == nil {
+			m.Backoff = map[Key]health.Backoff{}
+		}
+		m.Backoff[s.Key] = m.Backoff[s.Key].Restarted(s.Finished, now)
+	}
 	switch {
+	case s.Op == OpHook:
+		if m.Hooked == nil {
+			m.Hooked = map[string]time.Time{}
+		}
+		m.Hooked[s.Container] = s.Since
+	case s.Op == OpExec || s.Op == OpNotify:
+		if m.Acted == nil {
+			m.Acted = map[Key]time.Time{}
+		}
+		m.Acted[s.Key] = s.Since
 	case s.Policy:
 		if m.Restarts == nil {
 			m.Restarts = map[Key][]Restart{}
@@ -93,6 +124,7 @@ func (m *Memory) End(s Step, err error, now time.Time) {
 	case s.Op == OpRemove:
 		delete(m.Updated, s.Container)
 		delete(m.Made, s.Container)
+		delete(m.Hooked, s.Container)
 	}
 }
 

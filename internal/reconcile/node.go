@@ -126,7 +126,7 @@ func (v *view) waitToMove(svc *stack.Service, slot int, old *member, l leave, wh
 
 // isReady reports whether a container serves.
 func (v *view) isReady(svc *stack.Service, c *member) bool {
-	ready, _ := readiness(c.Container, v.jobs[svc.Name])
+	ready, _ := v.readiness(svc, c)
 	return ready
 }
 

@@ -143,7 +143,7 @@ func TestReplicasArePlaced(t *testing.T) {
 				drained.Drain = &Drain{Since: t0}
 				return on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
 					has("web", 1, runtime.Running, at("edge-1")).
-					has("web", 2, runtime.Running, at("edge-2"), health(runtime.HealthStarting))
+					has("web", 2, runtime.Running, at("edge-2"), checked(runtime.HealthStarting))
 			},
 			want: `hold web/1 shop-web-1 (node edge-1 is drained; waits until web/2 is ready)`,
 		},

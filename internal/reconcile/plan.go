@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -44,6 +45,9 @@ const (
 	OpNetRemove Op = "remove network"
 	OpVolCreate Op = "create volume"
 	OpVolRemove Op = "remove volume"
+	OpHook      Op = "hook"   // run the commands of a container's start
+	OpExec      Op = "exec"   // run one command, as a failed probe asks for
+	OpNotify    Op = "notify" // tell somebody else, as a failed probe asks for
 )
 
 // Step is one engine call, legal now.
@@ -75,6 +79,18 @@ type Step struct {
 	// Policy marks a start that deploy.restart_policy asked for: it counts
 	// against max_attempts.
 	Policy bool `json:"policy,omitempty"`
+	// Heals marks a start, or the creation of a successor, after probes had
+	// failed: it counts for the crash-loop backoff, as Policy does.
+	Heals bool `json:"heals,omitempty"`
+	// Ends says why the step ends or freezes the container's run, and what is to
+	// become of it; nil: it is the service that is to rest.
+	Ends    *Ended       `json:"-"`
+	Hooks   []stack.Hook `json:"-"` // hook: what is run; stop and restart: what is run before
+	Command []string     `json:"-"` // exec
+	URL     string       `json:"-"` // notify
+	Since   time.Time    `json:"-"` // hook: start of the run; exec, notify: when the probe failed
+	// Finished is when the run ended that a start follows.
+	Finished time.Time `json:"-"`
 }
 
 // String is the plan's text form of a step: "start web/2 shop-web-2  (cause)".
@@ -135,6 +151,9 @@ type Plan struct {
 	Satisfied []int `json:"-"`
 	// DoneOneOffs are the indexes of Desired.OneOffs that are done with.
 	DoneOneOffs []int `json:"-"`
+	// Culprits are the IDs of containers whose last output would tell why others
+	// wait in vain.
+	Culprits []string `json:"-"`
 	// Placed is what the plan has decided about nodes.
 	Placed Placed `json:"-"`
 	// Gone: the stack was to go down and nothing of it is left.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -57,6 +58,8 @@ type world struct {
 
 func newWorld(d *Desired, o *Observed, m *Memory) *world {
 	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
+	w.m.Backoff, w.m.Ended, w.m.Acted, w.m.Hooked = maps.Clone(m.Backoff), maps.Clone(m.Ended), maps.Clone(m.Acted), maps.Clone(m.Hooked)
+	w.o.Probes = copyMap(o.Probes)
 	w.d.Requests, w.d.OneOffs = slices.Clone(d.Requests), slices.Clone(d.OneOffs)
 	w.o.Containers = slices.Clone(o.Containers)
 	w.o.Cluster = o.Cluster.withoutPending()
@@ -85,6 +88,8 @@ func (w *world) apply(s Step, now time.Time) error {
 		delete(w.o.Volumes, s.Name)
 	case OpPull, OpBuild:
 		w.o.Images[s.Name] = ImageState{ID: "sha256:" + s.Name}
+	case OpHook, OpExec, OpNotify:
+		w.m.End(s, nil, now)
 	default:
 		return w.move(s, now)
 	}
@@ -128,6 +133,10 @@ func (w *world) move(s Step, now time.Time) error {
 	if err := runtime.CheckTransition(c.Name, c.State, runtime.Op(s.Op)); err != nil {
 		return err
 	}
+	if s.Ends != nil {
+		w.m.Begin(s)
+		delete(w.m.InFlight, s.Key)
+	}
 	was := c.State
 	c.State = runtime.Transition(c.State, runtime.Op(s.Op)).To
 	switch {
@@ -146,13 +155,37 @@ func (w *world) move(s Step, now time.Time) error {
 
 // heal has every container that is being checked pass, and reports whether any did.
 func (w *world) heal() bool {
-	healed := false
+	healed := w.passProbes()
 	for i := range w.o.Containers {
 		if c := &w.o.Containers[i]; c.State == runtime.Running && c.Health == runtime.HealthStarting {
 			c.Health, healed = runtime.HealthHealthy, true
 		}
 	}
 	return healed
+}
+
+// passProbes has every probe of a running container pass, and reports whether
+// any had not.
+func (w *world) passProbes() bool {
+	passed := false
+	for i := range w.o.Containers {
+		c := &w.o.Containers[i]
+		id, err := runtime.ParseIdentity(c.Labels)
+		if err != nil || c.State != runtime.Running || w.d.Stack == nil {
+			continue
+		}
+		svc := w.d.Stack.Service(id.Service)
+		if svc == nil || svc.Probes.Empty() {
+			continue
+		}
+		if st, known := w.o.Probes[c.ID]; known && st.Started.Equal(c.Started) && st.Ready(svc.Probes) {
+			continue
+		}
+		good := health.Track{State: health.Success, Since: c.Started}
+		w.o.Probes[c.ID] = health.Status{Phase: health.Running, Started: c.Started, Startup: good, Readiness: good, Liveness: good}
+		passed = true
+	}
+	return passed
 }
 
 // endJobs has every job that runs end with success, and reports whether any did.

@@ -13,7 +13,7 @@ import (
 // prediction: "nothing to do" would be wrong.
 func TestPredictLooksBeyondAHealthcheck(t *testing.T) {
 	f := shop(svc("db", 1), svc("web", 1, dep("db", stack.Healthy))).
-		has("db", 1, runtime.Running, health(runtime.HealthStarting)).
+		has("db", 1, runtime.Running, checked(runtime.HealthStarting)).
 		has("web", 1, runtime.Running, revision("rev-old"))
 	p := Predict(&f.d, &f.o, &f.m, t0)
 	if got := squeeze(p.String()); !strings.Contains(got, "start web/1 shop-web-1-rev-web-") || strings.Contains(got, "db") {

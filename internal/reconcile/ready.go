@@ -14,11 +14,14 @@ type Readiness struct {
 	Ready     bool
 	// Failed says why it will not become ready by itself; empty while it may.
 	Failed string
+	// Why says what its probes have to say; empty: nothing.
+	Why string
 }
 
 // ReadinessOf tells, for every wanted replica in order, whether it is ready: it
-// runs, and the engine's healthcheck, where there is one, passes; a job that
-// others wait to complete is ready once it has ended with 0.
+// runs, its hooks have run, its probes pass, and where there is no readiness
+// probe so does the engine's healthcheck, if there is one. A job is ready once it
+// has ended with 0.
 func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 	if d.Stack == nil || d.Down != nil {
 		return nil
@@ -37,7 +40,8 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 			}
 			if cur != nil {
 				r.Container = cur.Container
-				r.Ready, r.Failed = readiness(cur.Container, v.jobs[svc.Name])
+				r.Ready, r.Failed = v.readiness(svc, cur)
+				r.Why = v.whyUnready(svc, cur)
 			}
 			all = append(all, r)
 		}
@@ -46,20 +50,47 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 }
 
 // readiness tells of one container whether it is ready and why it has failed.
-func readiness(c *runtime.Container, job bool) (ready bool, failed string) {
-	m := &member{Container: c}
+func (v *view) readiness(svc *stack.Service, c *member) (ready bool, failed string) {
+	job := v.jobs[svc.Name]
+	checked := svc.Probes.Readiness == nil // by the engine
 	switch {
-	case c.State == runtime.Running && c.Health == runtime.HealthUnhealthy:
+	case c.State == runtime.Running && checked && c.Health == runtime.HealthUnhealthy:
 		return false, "is unhealthy"
 	case c.State == runtime.Running:
-		return !job && (c.Health == runtime.HealthNone || c.Health == runtime.HealthHealthy), ""
+		healthy := !checked || c.Health == runtime.HealthNone || c.Health == runtime.HealthHealthy
+		return !job && healthy && v.probesPass(svc, c) && v.hooksRun(svc, c), ""
 	case c.State == runtime.Exited && job && c.ExitCode == 0:
 		return true, ""
+	case c.State == runtime.Exited && v.willReturn(svc, c):
+		return false, ""
 	case c.State == runtime.Exited || c.State == runtime.Dead:
-		return false, exitReason(m)
+		return false, exitReason(c)
 	default:
 		return false, ""
 	}
+}
+
+// probesPass reports whether a running container's own probes let it serve.
+func (v *view) probesPass(svc *stack.Service, c *member) bool {
+	if svc.Probes.Empty() {
+		return true
+	}
+	st, known := v.status(c)
+	return known && st.Ready(svc.Probes)
+}
+
+// willReturn reports whether Berth itself starts an exited container again.
+func (v *view) willReturn(svc *stack.Service, c *member) bool {
+	e := v.ended(ReplicaKey(svc.Name, c.id.Slot), c)
+	return e != nil && e.Then != ThenStay
+}
+
+// whyUnready is what a container's probes have to say.
+func (v *view) whyUnready(svc *stack.Service, c *member) string {
+	if st, known := v.status(c); known && c.State == runtime.Running {
+		return st.Why(svc.Probes)
+	}
+	return ""
 }
 
 // Jobs are the services that are meant to end: deploy.mode says so, or others

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -86,6 +87,9 @@ func (v *view) drift(svc *stack.Service, c *member) string {
 	}
 	if l := v.places.leave[c.ID]; l.why != "" {
 		return l.why
+	}
+	if why, due := v.recreation(svc, c); why != "" && !v.now.Before(due) {
+		return why
 	}
 	if v.d.Services[svc.Name].KeepRevision {
 		return ""
@@ -208,6 +212,11 @@ func (v *view) create(svc *stack.Service, slot int, old *member, cause string) {
 	s := Step{
 		Op: OpCreate, Key: key, Service: svc.Name, Slot: slot, Cause: cause, Node: id.Node,
 		Revision: svc.Revision, Spec: spec, Labels: id.Labels(),
+	}
+	if old != nil {
+		if verdict := v.verdict(svc, old); verdict.Action.Do == health.Recreate {
+			s.Heals, s.Finished = true, verdict.Since
+		}
 	}
 	s.Name = v.freeName(s, name)
 	v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: s.Name, Reason: "is being created"})
@@ -337,6 +346,9 @@ func (v *view) keep(svc *stack.Service, slot int, c *member, want Want) {
 	if want != WantCreated && v.move(svc, slot, c, want) {
 		return
 	}
+	if want == WantRunning && c.State == runtime.Running && (v.hooked(svc, slot, c) || v.heal(svc, slot, c) || v.follow(svc, slot, c)) {
+		return
+	}
 	if v.rename(svc, slot, c) {
 		return
 	}
@@ -359,6 +371,9 @@ func (v *view) move(svc *stack.Service, slot int, c *member, want Want) bool {
 		return false
 	case runtime.Paused:
 		if want == WantRunning {
+			if v.resume(svc, slot, c) {
+				return true
+			}
 			s.Op, s.Cause = OpUnpause, "is to run"
 			v.step(s)
 			return true
