@@ -3,56 +3,68 @@ package scheduler
 import "math/bits"
 
 // bound says how much the members of a cell, or of a whole row of cells, may
-// score at most, for one shape and one class. A cell's members use c to below
-// c+1 percent of their cpu, and as much of the memory.
+// score at most, for one shape and one class, and how much one member scores.
 type bound struct {
 	policy *policy
-	// ordered: along the rows the bound only falls, and no member's score is cut
-	// off at the capacity.
+	shape  *Shape
+	alloc  amounts
+	// exact: what the scores count is what is reserved, so that no feasible
+	// member's use is cut off at the capacity.
+	exact bool
+	// ordered: along the rows the bound only falls.
 	ordered bool
 
-	up     [2]int64 // percent that the shape needs, rounded up
-	closed [2]int64 // cells from this percent on have no room; none: percents
+	need   [2]int64 // of cpu and memory, in steps, rounded down
+	closed [2]int64 // cells from this one on have no room
 	weight [2]int64 // of cpu and memory in the resource scores
 	other  int64    // of the other resources
 	sum    int64
-	apart  int64 // cpu percent less memory percent that the shape needs, in steps
-	exact  bool  // fractions are not cut off
-	paired bool  // there is a balance
+	apart  int64 // cpu less memory that the shape needs, in steps
 	gain   int64 // the most that the balance may score
+	paired bool  // there is a balance
+
+	quick     bool // the members are scored by the following
+	byAlloc   [2]divisor
+	byProduct divisor // cpu times memory capacity
 }
 
-// steps is how many steps make a percent.
-const steps = 1024
+// steps is how many steps make a percent, and stepsACell a cell.
+const (
+	steps      = 1024
+	stepsACell = steps / cellsAPercent
+)
 
 func (q *query) bound(cl *class) bound {
-	alloc, s := &cl.sample.alloc, q.shape
-	hard := cl.soft == 0 && s.need[cpu] == s.score[cpu] && s.need[memory] == s.score[memory]
-	b := bound{policy: q.policy, exact: hard, closed: [2]int64{percents, percents}}
-	for i := range resourceKinds {
+	alloc, s := cl.sample.alloc, q.shape
+	b := bound{
+		policy: q.policy, shape: s, alloc: alloc, closed: [2]int64{side, side},
+		exact: cl.soft == 0 && s.need[cpu] == s.score[cpu] && s.need[memory] == s.score[memory],
+	}
+	for i, w := range q.policy.resources {
 		if alloc[i] == 0 {
 			continue
 		}
-		w := q.policy.resources[i]
 		b.sum += w
 		if i > memory {
 			b.other += w
 			continue
 		}
-		b.weight[i], b.up[i] = w, percentUp(s.score[i], alloc[i])
-		if hard {
-			b.closed[i] = percents - b.up[i]
+		b.weight[i], b.need[i] = w, inSteps(s.score[i], alloc[i])
+		if b.exact {
+			b.closed[i] = side - b.need[i]/stepsACell
 		}
 	}
 	if b.paired = alloc[cpu] > 0 && alloc[memory] > 0; b.paired {
-		b.apart = inSteps(s.score[cpu], alloc[cpu]) - inSteps(s.score[memory], alloc[memory])
+		b.apart = b.need[cpu] - b.need[memory]
 	}
-	b.gain = balanceGain(ceil(abs(b.apart)+2, 2*steps), 0) // without clamping, moved by that much
-	if !hard {
-		b.gain = 100
+	b.gain = 100
+	if b.exact {
+		b.gain = balanceGain(ceil(abs(b.apart)+2, 2*steps), 0)
 	}
 	w := &q.policy.weights
-	b.ordered = hard && b.weight[cpu] == b.weight[memory] && (w[scoreLeast] == 0 || w[scoreMost] == 0)
+	b.ordered = b.exact && b.weight[cpu] == b.weight[memory] && (w[scoreLeast] == 0 || w[scoreMost] == 0)
+	b.quick = b.exact && b.paired && cl.divides && b.other == 0 && b.sum > 0 && w[scoreRatio] == 0
+	b.byAlloc, b.byProduct = cl.byAlloc, cl.byProduct
 	return b
 }
 
@@ -76,14 +88,14 @@ func ceil(a, b int64) int64 {
 	return a / b
 }
 
-// row bounds all cells whose percents add up to sum. It is asked when ordered.
+// row bounds all cells whose places add up to sum. It is asked when ordered.
 func (b *bound) row(sum int64) int64 {
 	w, total := &b.policy.weights, int64(0)
 	if b.sum > 0 {
-		needs := sum + b.up[0] + b.up[1]
-		least := (b.weight[0]*(200-needs) + 100*b.other) / b.sum
-		most := (b.weight[0]*min(needs, 200) + 100*b.other) / b.sum
-		total = w[scoreLeast]*max(least, 0) + w[scoreMost]*most + w[scoreRatio]*100
+		needs := sum*stepsACell + b.need[0] + b.need[1]
+		least := (b.weight[0]*max((200*steps-needs)/steps, 0) + 100*b.other) / b.sum
+		most := (b.weight[0]*min((needs+2*stepsACell+2)/steps, 200) + 100*b.other) / b.sum
+		total = w[scoreLeast]*least + w[scoreMost]*most + w[scoreRatio]*100
 	}
 	return total + w[scoreBalanced]*b.gain
 }
@@ -91,44 +103,115 @@ func (b *bound) row(sum int64) int64 {
 // noRoom is below the score of a [best] without a node.
 const noRoom = -2
 
-// cell bounds one cell; noRoom where no member has room.
+// cell bounds one cell; noRoom where no member has room. Its members use at
+// least c cells of the cpu and less than one more, and m of the memory.
 func (b *bound) cell(c, m int64) int64 {
 	if c >= b.closed[0] || m >= b.closed[1] {
 		return noRoom
 	}
 	w, total := &b.policy.weights, int64(0)
 	if b.sum > 0 {
+		atC, atM := c*stepsACell+b.need[0], m*stepsACell+b.need[1]
 		if w[scoreLeast] > 0 {
-			left := b.weight[0]*max(100-c-b.up[0], 0) + b.weight[1]*max(100-m-b.up[1], 0)
-			total += w[scoreLeast] * ((left + 100*b.other) / b.sum)
+			left := b.weight[0]*(max(100*steps-atC, 0)/steps) + b.weight[1]*(max(100*steps-atM, 0)/steps)
+			total += w[scoreLeast] * b.mean(left)
 		}
 		if w[scoreMost] > 0 {
-			used := b.weight[0]*min(c+b.up[0], 100) + b.weight[1]*min(m+b.up[1], 100)
-			total += w[scoreMost] * ((used + 100*b.other) / b.sum)
+			used := b.weight[0]*min((atC+stepsACell)/steps, 100) + b.weight[1]*min((atM+stepsACell)/steps, 100)
+			total += w[scoreMost] * b.mean(used)
 		}
 		total += w[scoreRatio] * 100
 	}
 	if w[scoreBalanced] > 0 {
-		total += w[scoreBalanced] * b.balance(c, m)
+		total += w[scoreBalanced] * b.balance(c-m)
 	}
 	return total
 }
 
-// balance bounds the balance score. The distance d between the used fractions of
-// a member becomes d + e; the score falls with d where e is above zero, and rises
-// with it where e is below.
-func (b *bound) balance(c, m int64) int64 {
+// mean is the weighted mean of the resources, of which sum is that of cpu and memory.
+func (b *bound) mean(sum int64) int64 {
+	if b.sum == 2 && b.other == 0 {
+		return sum >> 1
+	}
+	return (sum + 100*b.other) / b.sum
+}
+
+// balance bounds the balance score of a cell by how many cells the cpu is ahead.
+// The distance d between the used fractions of a member becomes d + e; the score
+// falls with d where e is above zero, and rises with it where e is below.
+func (b *bound) balance(ahead int64) int64 {
 	if !b.paired {
 		return balanceGain(100, 100)
 	}
-	low, high := (c-m-1)*steps, (c-m+1)*steps
+	low, high := (ahead-1)*stepsACell, (ahead+1)*stepsACell
 	if !b.exact {
-		return balanceGain(ceil(max(abs(low), abs(high)), 2*steps), 0)
+		return min(balanceGain(ceil(max(abs(low), abs(high)), 2*steps), 0), 100)
 	}
 	at := low
 	if b.apart < 0 {
 		at = high
 	}
-	gain := ceil(abs(at)-abs(at+b.apart)+2, 2*steps)
-	return balanceGain(gain, 0)
+	return balanceGain((abs(at)-abs(at+b.apart)+2+2*steps-1)>>11, 0) // rounded up
+}
+
+// divisor divides by a number that stays the same, by multiplying. The rounding
+// of the product is corrected, so that the quotient is exact.
+type divisor struct {
+	by      int64
+	inverse float64
+}
+
+func newDivisor(by int64) divisor { return divisor{by, 1 / float64(by)} }
+
+// quo is x/by rounded down, for x ≥ 0 and a quotient below 2^31.
+func (d *divisor) quo(x int64) int64 {
+	q := int64(float64(x) * d.inverse)
+	if rest := x - q*d.by; rest < 0 {
+		q--
+	} else if rest >= d.by {
+		q++
+	}
+	return q
+}
+
+// score is the sum of the scores of a member that depend on its use alone.
+func (b *bound) score(m *member) int64 {
+	w, need := &b.policy.weights, &b.shape.score
+	if !b.quick {
+		return b.policy.score(m, need)
+	}
+	used, memoryUsed := m.cpu+need[cpu], m.memory+need[memory]
+	total := int64(0)
+	if w[scoreLeast] > 0 {
+		total += w[scoreLeast] * b.mean(b.weight[0]*b.byAlloc[0].quo((b.alloc[cpu]-used)*100)+b.weight[1]*b.byAlloc[1].quo((b.alloc[memory]-memoryUsed)*100))
+	}
+	if w[scoreMost] > 0 {
+		total += w[scoreMost] * b.mean(b.weight[0]*b.byAlloc[0].quo(used*100)+b.weight[1]*b.byAlloc[1].quo(memoryUsed*100))
+	}
+	if w[scoreBalanced] > 0 {
+		product := b.byProduct.by
+		with := 100 - b.byProduct.quo(50*abs(used*b.alloc[memory]-memoryUsed*b.alloc[cpu])+product-1)
+		total += w[scoreBalanced] * balanceGain(with, m.without)
+	}
+	return total
+}
+
+// hasRoom says whether the member's cpu and memory have room. It is asked when exact.
+func (b *bound) hasRoom(m *member) bool {
+	need := &b.shape.need
+	return (need[cpu] <= b.alloc[cpu]-m.cpu || b.closed[0] == side) && (need[memory] <= b.alloc[memory]-m.memory || b.closed[1] == side)
+}
+
+// score is the sum of the scores that depend on the node's use alone.
+func (p *policy) score(m *member, need *amounts) int64 {
+	n, total := m.node, int64(0)
+	for kind := scoreLeast; kind <= scoreRatio; kind++ {
+		if w := p.weights[kind]; w > 0 {
+			total += w * p.resourceScore(kind, &n.alloc, &n.scored, need)
+		}
+	}
+	if w := p.weights[scoreBalanced]; w > 0 {
+		total += w * m.balanced(need)
+	}
+	return total
 }

@@ -344,7 +344,7 @@ func (q *query) try(m *member, b *best) {
 	if !q.fits(m.node) {
 		return
 	}
-	if score := q.score(m); score > b.score || score == b.score && m.node.index < b.node.index {
+	if score := q.policy.score(m, &q.shape.score); score > b.score || score == b.score && m.node.index < b.node.index {
 		b.node, b.score = m.node, score
 	}
 }
@@ -390,21 +390,6 @@ func (q *query) fitsMore(n *node) bool {
 	return true
 }
 
-// score is the sum of the scores that depend on the node's use alone.
-func (q *query) score(m *member) int64 {
-	n, p, need := m.node, q.policy, &q.shape.score
-	total := int64(0)
-	for kind := scoreLeast; kind <= scoreRatio; kind++ {
-		if w := p.weights[kind]; w > 0 {
-			total += w * p.resourceScore(kind, &n.alloc, &n.scored, need)
-		}
-	}
-	if w := p.weights[scoreBalanced]; w > 0 {
-		total += w * m.balanced(need)
-	}
-	return total
-}
-
 func (m *member) balanced(need *amounts) int64 {
 	alloc := &m.node.alloc
 	if alloc[cpu] == 0 || alloc[memory] == 0 {
@@ -428,13 +413,13 @@ func (q *query) search(cl *class, b *best) {
 	if !up {
 		row, step = len(cl.rows)-1, -1
 	}
-	for row = cl.nextRow(row, up); row >= 0; row = cl.nextRow(row+step, up) {
+	for row = cl.rowsUsed.near(row, up); row >= 0; row = cl.rowsUsed.near(row+step, up) {
 		if bound.ordered && bound.row(int64(row)) < b.score {
 			return
 		}
-		for half, word := range cl.rows[row] {
+		for at, word := range cl.rows[row] {
 			for ; word != 0; word &= word - 1 {
-				q.searchCell(cl, &bound, row, half<<6+bits.TrailingZeros64(word), b)
+				q.searchCell(cl, &bound, row, at<<6+bits.TrailingZeros64(word), b)
 			}
 		}
 	}
@@ -447,16 +432,16 @@ func (q *query) searchCell(cl *class, bound *bound, row, c int, b *best) {
 	if most < b.score {
 		return
 	}
-	in := cl.cells[c*percents+m]
+	in := cl.cells[c*side+m]
 	for i := in.next(0); i >= 0; i = in.next(i + 1) {
 		leader := &cl.members[i]
-		if most == b.score && leader.node.index >= b.node.index {
+		if most == b.score && leader.index >= b.node.index {
 			return
 		}
-		if bound.exact && !q.fitsUse(leader.node) {
+		if bound.exact && !bound.hasRoom(leader) {
 			continue // nor does the rest of its group
 		}
-		if score := q.score(leader); score > b.score || score == b.score && leader.node.index < b.node.index {
+		if score := bound.score(leader); score > b.score || score == b.score && leader.index < b.node.index {
 			q.searchGroup(cl, leader.group, score, b)
 		}
 		if b.score > most {
@@ -484,10 +469,4 @@ func (g *group) after(i int32) int32 {
 		return -1
 	}
 	return g.members.next(i + 1)
-}
-
-// fitsUse says whether cpu and memory have room.
-func (q *query) fitsUse(n *node) bool {
-	need := &q.shape.need
-	return (need[cpu] <= n.alloc[cpu]-n.used[cpu] || !n.counted[cpu]) && (need[memory] <= n.alloc[memory]-n.used[memory] || !n.counted[memory])
 }

@@ -7,27 +7,38 @@ import "math/bits"
 // a template mentions.
 //
 // Members of which exactly as much is used form a group, and stand in the index
-// as their leader, the first of them. The leaders are sorted into cells by how
-// many whole percent of their cpu and memory are used. All scores that depend on
+// as their leader, the first of them. The leaders are sorted into cells by what
+// share of their cpu and memory is used, in quarters of a percent. All scores that depend on
 // use can be bounded for a cell as a whole, so that a search looks into few of
 // them. A small class has neither.
 type class struct {
 	id      int32
 	sample  *node // any member: it stands for all in what they share
 	members []member
-	soft    int // members of which the scores count more than is reserved
+	more    bool // disk and network are scored too
+	soft    int  // members of which the scores count more than is reserved
 
-	groups   map[[2]int64]*group // by cpu and memory
-	cells    []*cell             // by cpu percent · percents + memory percent; nil: empty. nil slice: no cells
-	rows     [2*percents - 1][2]uint64
-	rowsUsed [4]uint64
+	groups   map[amounts]*group // by what is used of the resources that are scored
+	cells    []*cell            // by place of cpu · side + place of memory; nil: empty. nil slice: no cells
+	rows     [][rowWords]uint64 // by the sum of both places: the places of cpu in use
+	rowsUsed rowSet
+
+	divides   bool // the following hold
+	byAlloc   [2]divisor
+	byProduct divisor
 
 	spareCells  []*cell
 	spareGroups []*group
 }
 
-// percents is the number of whole percents, 0 to 100.
-const percents = 101
+// A cell spans a part of a percent of cpu and as much of memory. More of them
+// say more exactly what their members score, fewer are looked through faster.
+const (
+	cellsAPercent = 4
+	side          = 100*cellsAPercent + 1 // places, 0 to 100 percent
+	rowCount      = 2*side - 1
+	rowWords      = (side + 63) / 64
+)
 
 // smallClass is the size up to which looking at every member is as fast.
 const smallClass = 24
@@ -35,9 +46,11 @@ const smallClass = 24
 // member is one node of a class.
 type member struct {
 	node    *node
+	index   int32 // of the node
 	without int64 // balance as it is
 	cpu     int64 // as the scores count it, at most the capacity
 	memory  int64
+	key     amounts // of its group
 	group   *group
 	cell    int32
 	soft    bool
@@ -58,13 +71,14 @@ type cell struct {
 
 func (cl *class) add(n *node) {
 	n.class, n.member = cl, int32(len(cl.members)) //nolint:gosec // bounded by memory
-	cl.members = append(cl.members, member{node: n})
+	cl.members = append(cl.members, member{node: n, index: n.index})
 }
 
 // fill sorts the members into cells, once all are added.
 func (cl *class) fill() {
 	if len(cl.members) > smallClass {
-		cl.cells, cl.groups = make([]*cell, percents*percents), map[[2]int64]*group{}
+		cl.cells, cl.rows, cl.groups = make([]*cell, side*side), make([][rowWords]uint64, rowCount), map[amounts]*group{}
+		cl.divide()
 	}
 	for i := range cl.members {
 		m := &cl.members[i]
@@ -72,6 +86,17 @@ func (cl *class) fill() {
 		if cl.cells != nil {
 			cl.enter(int32(i), m) //nolint:gosec // bounded by memory
 		}
+	}
+}
+
+// divide prepares to score by multiplication, where the products that the balance
+// needs are within an integer.
+func (cl *class) divide() {
+	alloc := &cl.sample.alloc
+	hi, product := bits.Mul64(uint64(alloc[cpu]), uint64(alloc[memory])) //nolint:gosec // not negative
+	if cl.divides = hi == 0 && product > 0 && product < 1<<56; cl.divides {
+		cl.byAlloc = [2]divisor{newDivisor(alloc[cpu]), newDivisor(alloc[memory])}
+		cl.byProduct = newDivisor(alloc[cpu] * alloc[memory])
 	}
 }
 
@@ -84,7 +109,11 @@ func (cl *class) measure(m *member) {
 		m.without = balance(m.cpu, alloc[cpu], m.memory, alloc[memory])
 	}
 	if cl.cells != nil {
-		m.cell = int32(percentOf(m.cpu, alloc[cpu])*percents + percentOf(m.memory, alloc[memory])) //nolint:gosec // below 101²
+		m.cell = int32(place(m.cpu, alloc[cpu])*side + place(m.memory, alloc[memory])) //nolint:gosec // below side²
+	}
+	m.key = amounts{cpu: m.cpu, memory: m.memory}
+	if cl.more {
+		m.key[disk], m.key[network] = n.scored[disk], n.scored[network]
 	}
 	soft := n.scored[cpu] != n.used[cpu] || n.scored[memory] != n.used[memory]
 	if soft != m.soft {
@@ -97,20 +126,12 @@ func (cl *class) measure(m *member) {
 	}
 }
 
-// percentOf is used/alloc in whole percent, rounded down.
-func percentOf(used, alloc int64) int64 {
+// place is the cell of used/alloc.
+func place(used, alloc int64) int64 {
 	if alloc == 0 {
 		return 0
 	}
-	return used * 100 / alloc
-}
-
-// percentUp is used/alloc in whole percent, rounded up.
-func percentUp(used, alloc int64) int64 {
-	if alloc == 0 {
-		return 0
-	}
-	return (min(used, alloc)*100 + alloc - 1) / alloc
+	return used * (side - 1) / alloc
 }
 
 // changed follows a change of what is placed on the member.
@@ -118,7 +139,7 @@ func (cl *class) changed(i int32) {
 	m := &cl.members[i]
 	was := *m
 	cl.measure(m)
-	if cl.cells != nil && (m.cpu != was.cpu || m.memory != was.memory) {
+	if cl.cells != nil && m.key != was.key {
 		cl.leave(i, &was)
 		cl.enter(i, m)
 	}
@@ -126,11 +147,10 @@ func (cl *class) changed(i int32) {
 
 // enter joins the member to the group of its use.
 func (cl *class) enter(i int32, m *member) {
-	key := [2]int64{m.cpu, m.memory}
-	g := cl.groups[key]
+	g := cl.groups[m.key]
 	if g == nil {
 		g = cl.newGroup(i)
-		cl.groups[key] = g
+		cl.groups[m.key] = g
 		cl.lead(i, m.cell)
 	} else {
 		cl.join(g, i, m.cell)
@@ -173,7 +193,7 @@ func (cl *class) leave(i int32, was *member) {
 		g.members.remove(i)
 	}
 	if g.count--; g.count == 0 {
-		delete(cl.groups, [2]int64{was.cpu, was.memory})
+		delete(cl.groups, was.key)
 		cl.spareGroups = append(cl.spareGroups, g)
 		cl.follow(i, was.cell)
 		return
@@ -212,37 +232,38 @@ func (cl *class) follow(i, at int32) {
 	}
 }
 
-// mark notes whether a cell has members. A row holds all cells with the same sum
-// of cpu and memory percent.
+// mark notes whether a cell has members.
 func (cl *class) mark(at int32, used bool) {
-	c := at / percents
-	row := c + at%percents
-	bit, in := uint64(1)<<(uint32(c)&63), &cl.rows[row][c>>6] //nolint:gosec // not negative
+	c := int(at / side)
+	row := c + int(at%side)
 	if used {
-		*in |= bit
-		cl.rowsUsed[row>>6] |= 1 << (uint32(row) & 63) //nolint:gosec // not negative
+		cl.rows[row][c>>6] |= 1 << (c & 63)
+		cl.rowsUsed[row>>6] |= 1 << (row & 63)
 		return
 	}
-	if *in &^= bit; cl.rows[row] == [2]uint64{} {
-		cl.rowsUsed[row>>6] &^= 1 << (uint32(row) & 63) //nolint:gosec // not negative
+	if cl.rows[row][c>>6] &^= 1 << (c & 63); cl.rows[row] == [rowWords]uint64{} {
+		cl.rowsUsed[row>>6] &^= 1 << (row & 63)
 	}
 }
 
-// nextRow is the next row with members from row on, upwards or downwards; -1: none.
-func (cl *class) nextRow(row int, up bool) int {
-	for row >= 0 && row < len(cl.rows) {
-		word := cl.rowsUsed[row>>6]
+// rowSet is a set of rows.
+type rowSet [(rowCount + 63) / 64]uint64
+
+// near is the first row in the set from row on, upwards or downwards; -1: none.
+func (s *rowSet) near(row int, up bool) int {
+	for row >= 0 && row < rowCount {
+		word := s[row>>6]
 		if up {
 			if rest := word >> (row & 63); rest != 0 {
 				return row + bits.TrailingZeros64(rest)
 			}
 			row = (row>>6 + 1) << 6
-		} else {
-			if rest := word << (63 - row&63); rest != 0 {
-				return row - bits.LeadingZeros64(rest)
-			}
-			row = row>>6<<6 - 1
+			continue
 		}
+		if rest := word << (63 - row&63); rest != 0 {
+			return row - bits.LeadingZeros64(rest)
+		}
+		row = row>>6<<6 - 1
 	}
 	return -1
 }

@@ -138,7 +138,7 @@ func (c *Cluster) ready() *index {
 		key := n.classKey(c.keys)
 		cl := byKey[key]
 		if cl == nil {
-			cl = &class{id: int32(len(x.classes)), sample: n} //nolint:gosec // bounded by memory
+			cl = &class{id: int32(len(x.classes)), sample: n, more: c.policy.resources[disk]+c.policy.resources[network] > 0} //nolint:gosec // bounded by memory
 			byKey[key] = cl
 			x.classes = append(x.classes, cl)
 		}

@@ -89,7 +89,7 @@ func (l load) prepare(strategy scheduler.Strategy) (*run, error) {
 		return nil, err
 	}
 	for i := range l.nodes {
-		cores := int64(8) << (i % 3)
+		cores := int64(4) << (i % 3)
 		err := c.AddNode(scheduler.Node{
 			Name:     fmt.Sprintf("node-%d", i),
 			Capacity: scheduler.Resources{CPU: cores * 1000, Memory: cores << 31},
