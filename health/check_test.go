@@ -289,8 +289,11 @@ func TestTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
-	if outcome, text := networkCheck(Probe{TCP: &TCP{}}, l.Addr().String())(t.Context()); outcome != Failure || !strings.Contains(text, "connection refused") {
-		t.Errorf("closed: %q %q", outcome, text)
+	for _, p := range []Probe{{TCP: &TCP{}}, {HTTP: &HTTP{Path: "/x?token=secret"}}, {HTTP: &HTTP{Scheme: "https"}}, {GRPC: &GRPC{}}} {
+		outcome, text := networkCheck(p, l.Addr().String())(t.Context())
+		if outcome != Failure || text != "dial tcp "+l.Addr().String()+": connect: connection refused" {
+			t.Errorf("closed, %s: %q %q", p.Kind(), outcome, text)
+		}
 	}
 }
 

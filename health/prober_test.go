@@ -338,6 +338,50 @@ func TestTimeBeginsWhenSent(t *testing.T) {
 	})
 }
 
+// A probe that waits for a place is not sent any more once its container is
+// paused, restarted or forgotten, or after a gap.
+func TestWaitingProbesAreCalledOff(t *testing.T) {
+	target := func(change func(*Target)) Target {
+		next := justStarted("b")
+		change(&next)
+		return next
+	}
+	for name, c := range map[string]struct {
+		do   func(p *Prober, spec Probes)
+		want int // probes of b afterwards
+	}{
+		"nothing":   {func(*Prober, Probes) {}, 1},
+		"paused":    {func(p *Prober, _ Probes) { p.Pause("b") }, 0},
+		"removed":   {func(p *Prober, _ Probes) { p.Remove("b") }, 0},
+		"ended":     {func(p *Prober, spec Probes) { p.Set("b", target(func(t *Target) { t.State = runtime.Exited }), spec) }, 0},
+		"restarted": {func(p *Prober, spec Probes) { p.Set("b", target(func(*Target) {}), spec) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			s := &scripted{run: func(_ context.Context, container string, _ Role) (Outcome, string) {
+				if container == "a" {
+					time.Sleep(5 * time.Second)
+				} else {
+					sent.Add(1)
+				}
+				return Success, ""
+			}}
+			inBubble(t, Config{Checks: s, InFlight: 1}, func(t *testing.T, p *Prober) {
+				spec := Probes{Liveness: with(func(p *Probe) { p.Period = time.Minute })}
+				p.Set("a", justStarted("a"), spec)
+				pass(time.Second)
+				p.Set("b", justStarted("b"), spec)
+				pass(time.Second)
+				c.do(p, spec)
+				pass(10 * time.Second)
+				if got := int(sent.Load()); got != c.want {
+					t.Errorf("%d probes sent, want %d", got, c.want)
+				}
+			})
+		})
+	}
+}
+
 // Fault 33: a timeout that this process itself came too late for is no failure.
 func TestStarvedProberBlamesNobody(t *testing.T) {
 	s := &scripted{run: func(context.Context, string, Role) (Outcome, string) {

@@ -145,6 +145,17 @@ func TestProbesReadBack(t *testing.T) {
 	}
 }
 
+func TestEmpty(t *testing.T) {
+	if !(Probes{}).Empty() || (Probes{}).Of("other") != nil {
+		t.Error("no probes are some")
+	}
+	for _, r := range Roles() {
+		if p := only(r, probe()); p.Empty() || p.Of(r) == nil {
+			t.Errorf("a %s probe is none", r)
+		}
+	}
+}
+
 func TestWhereAndKind(t *testing.T) {
 	for _, c := range []struct {
 		p    Probe

@@ -483,6 +483,42 @@ func TestSeedsSpread(t *testing.T) {
 	}
 }
 
+// Fault 39: a readiness that flaps is never ready for long.
+func TestFlappingIsNeverReadyForLong(t *testing.T) {
+	spec := only(Readiness, with(func(p *Probe) { p.FailureThreshold = 1 }))
+	y := begun(spec)
+	for range 10 {
+		if y.sees(Readiness, "+"); !y.s.ReadySince(spec).Equal(y.now) {
+			t.Fatalf("ready since %v at %v", y.s.ReadySince(spec), y.now)
+		}
+		if y.sees(Readiness, "-"); y.s.Ready(spec) {
+			t.Fatal("still ready")
+		}
+	}
+	if y.sees(Readiness, "+++"); !y.s.ReadySince(spec).Equal(y.now.Add(-2 * time.Second)) {
+		t.Errorf("ready since %v at %v", y.s.ReadySince(spec), y.now)
+	}
+}
+
+// A tick leads to the next point of the same schedule, at most one period away.
+func TestTickProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		period := time.Duration(rapid.Int64Range(int64(time.Second), int64(time.Hour)).Draw(t, "period"))
+		spec := only(Liveness, with(func(p *Probe) { p.Period = period }))
+		s := begun(spec).s
+		now := t0
+		for range rapid.IntRange(1, 20).Draw(t, "ticks") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(3*time.Hour)).Draw(t, "pass")))
+			old := s.Liveness.Due
+			s = s.Next(spec, Ticked(Liveness), now)
+			due := s.Liveness.Due
+			if due.Sub(old)%period != 0 || !due.After(old) || due.Sub(now) > period && old.Before(now) || !due.After(now) {
+				t.Fatalf("period %v: at %v the tick of %v leads to %v", period, now, old, due)
+			}
+		}
+	})
+}
+
 // Whatever happens: a probe is due only in a running container, liveness and
 // readiness only after the startup, nothing after a failure that ends the run;
 // who is ready runs; a state differs from its initial value only by a run of
