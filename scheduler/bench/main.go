@@ -1,7 +1,10 @@
+//go:build unix
+
 // Command bench measures the scheduler in one run: placements a second on 10,000
 // nodes for each kind of load, how long it takes to release and place a replica
 // on a full cluster, and whether the choices are those of a full scan. It prints
-// each beside its goal.
+// each beside its goal. Rates are taken from the CPU time, so that they hold on a
+// machine that is busy with something else as well.
 package main
 
 import (
@@ -9,9 +12,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/berth-dev/berth/scheduler"
@@ -29,7 +34,7 @@ func main() {
 
 func report(out io.Writer, strategy scheduler.Strategy, repeat int) error {
 	fmt.Fprintf(out, "%d nodes, %d replicas, strategy %s, %s, %d cores, one goroutine\n\n", nodes, replicas, strategy, runtime.Version(), runtime.NumCPU())
-	fmt.Fprintf(out, "%-26s %14s %12s %7s  %s\n", "placements a second", "measured", "goal", "ratio", "left over, hash of the choices")
+	fmt.Fprintf(out, "%-26s %14s %12s %7s %10s  %s\n", "placements a second", "of CPU time", "goal", "ratio", "of clock", "left over, hash of the choices")
 	for _, l := range loads() {
 		if err := l.report(out, strategy, repeat); err != nil {
 			return err
@@ -42,23 +47,35 @@ func report(out io.Writer, strategy scheduler.Strategy, repeat int) error {
 }
 
 func (l load) report(out io.Writer, strategy scheduler.Strategy, repeat int) error {
-	best, left, hash := time.Duration(0), 0, uint64(0)
+	best, wall, left, hash := time.Duration(0), time.Duration(math.MaxInt64), 0, uint64(0)
 	for range max(repeat, 1) {
 		r, err := l.prepare(strategy)
 		if err != nil {
 			return err
 		}
 		runtime.GC()
-		start := time.Now()
+		start, began := cpuTime(), time.Now()
 		left = r.place()
-		if took := time.Since(start); best == 0 || took < best {
+		if took := cpuTime() - start; best == 0 || took < best {
 			best = took
 		}
+		wall = min(wall, time.Since(began))
 		hash = r.hash()
 	}
 	rate := int64(float64(l.replicas) / best.Seconds())
-	fmt.Fprintf(out, "%-26s %14d %12d %7.2f  %d, %016x\n", l.name, rate, l.goal, float64(rate)/float64(l.goal), left, hash)
+	fmt.Fprintf(out, "%-26s %14d %12d %7.2f %10d  %d, %016x\n", l.name, rate, l.goal, float64(rate)/float64(l.goal),
+		int64(float64(l.replicas)/wall.Seconds()), left, hash)
 	return nil
+}
+
+// cpuTime is what the process has used of all cores: unlike the clock it does not
+// count what other processes use. The garbage collector is part of it.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // hash is over the nodes of all placements, in their order.
