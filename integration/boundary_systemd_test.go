@@ -224,7 +224,7 @@ func TestBoundaryOnSystemd(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if out, _ := h.exec("systemctl", "list-units", "--all", "--plain", "--no-legend", "berth-*-*"); strings.TrimSpace(out) != "" {
+	if out, _ := h.exec("systemctl", "list-units", "--all", "--plain", "--no-legend", "berth-*"); strings.TrimSpace(out) != "" {
 		t.Errorf("systemd still knows %s", out)
 	}
 	if list, err := h.engine.List(t.Context(), runtime.Filter{}); err != nil || len(list) > 0 {

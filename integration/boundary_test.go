@@ -92,6 +92,9 @@ func (b *bounded) nothingLeft() {
 	if err != nil || len(list) > 0 {
 		b.t.Errorf("%d helpers are left, %v", len(list), err)
 	}
+	if err := b.engine.RemoveImage(ctx, cgroup.HelperImage, false); err != nil && !runtime.IsNotFound(err) && !runtime.IsConflict(err) {
+		b.t.Errorf("the helper's image stays: %v", err)
+	}
 }
 
 func (b *bounded) node(name string, l runtime.NodeLimits) string {

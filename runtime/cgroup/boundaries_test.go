@@ -102,7 +102,7 @@ func TestKillsAreRemembered(t *testing.T) {
 func TestEngineThatComesBack(t *testing.T) {
 	away := &runtime.Error{Kind: runtime.KindUnavailable, Op: "list", Object: "containers", Err: errors.New("no answer")}
 	f := &fakeEngine{fail: map[string]error{"list": away}}
-	f.say = func(r request) (string, int) { return text(t, answer{Report: report{Parent: "/p"}}), 0 }
+	f.say = func(request) (string, int) { return text(t, answer{Report: report{Parent: "/p"}}), 0 }
 	b := Open(t.Context(), remote(f, emptyProgram(t, "")))
 	for range 2 {
 		if got, err := b.Ensure(t.Context(), "a", someLimits); err != nil || got.Enforced || !strings.Contains(got.Why, "no answer") {

@@ -189,8 +189,23 @@ func (l *local) remove(ctx context.Context, node string) error {
 	}
 	if l.slices == nil {
 		l.tree.tidy(p.rel)
+		return nil
 	}
-	return nil
+	return l.removeOwner(ctx, node)
+}
+
+// removeOwner ends the slice of an installation with its last node's. That of all
+// installations stays: ending it would end those of the others.
+func (l *local) removeOwner(ctx context.Context, node string) error {
+	above, err := placeOfOwner(l.driver, l.owner)
+	if err != nil {
+		return err
+	}
+	below, err := children(l.tree.dirs, filepath.Join(l.slices.root(), above.rel))
+	if err != nil || len(below) > 0 {
+		return refused(opRemove, node, err)
+	}
+	return refused(opRemove, node, l.slices.remove(ctx, above.parent))
 }
 
 // whatIsIn says "2 processes of container 0123456789ab" for each.

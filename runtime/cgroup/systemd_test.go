@@ -115,8 +115,17 @@ func TestSlicesAreSetByTheirManager(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			s.fails = nil
-			if err := l.remove(t.Context(), "a-b"); err != nil || !slices.Equal(s.removed, []string{`berth-01234567-a\x2db.slice`}) {
-				t.Errorf("removed %v, %v", s.removed, err)
+			s.deaf = false
+			if _, err := l.ensure(t.Context(), "c", someLimits); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range []string{"a-b", "c"} {
+				if err := l.remove(t.Context(), n); err != nil {
+					t.Error(err)
+				}
+			}
+			if want := []string{`berth-01234567-a\x2db.slice`, "berth-01234567-c.slice", "berth-01234567.slice"}; !slices.Equal(s.removed, want) {
+				t.Errorf("removed %v, want %v", s.removed, want)
 			}
 		})
 	}
