@@ -261,7 +261,7 @@ func (v *view) moves(svc string, h Hold) {
 
 // wake is the earliest time at which a hold wants to be looked at again.
 func (v *view) wake() time.Time {
-	var at time.Time
+	at := v.places.wake
 	for i := range v.plan.Holds {
 		if u := v.plan.Holds[i].Until; !u.IsZero() && (at.IsZero() || u.Before(at)) {
 			at = u

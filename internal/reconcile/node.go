@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
@@ -17,6 +18,7 @@ type places struct {
 	evicted map[Key]string   // replicas that make room for more important ones, and why
 	slots   map[string][]int // of services with one replica per node
 	placed  Placed
+	wake    time.Time // when the next deadline of a drain passes; zero: none does
 }
 
 // leave says why a container cannot stay on its node.
@@ -25,17 +27,23 @@ type leave struct {
 	// dead: the node has failed, so the container is killed at once. forced: the
 	// deadline of a drain has passed, so no regard is paid to availability.
 	dead, forced bool
-	to           string // the node it is asked to move to; empty: any
+	until        time.Time // the deadline that is still to come; zero: none
+	to           string    // the node it is asked to move to; empty: any
 }
 
-// yields takes a replica away whose node has failed, or that makes room for a
-// more important one. It reports whether it did, or holds the replica.
+// yields takes a replica away whose node has failed, that no node takes when the
+// deadline of a drain has passed, or that makes room for a more important one. It
+// reports whether it did, or holds the replica.
 func (v *view) yields(svc *stack.Service, slot int, cs []*member) bool {
 	key := ReplicaKey(svc.Name, slot)
 	for _, c := range cs {
-		if l := v.places.leave[c.ID]; l.dead {
+		switch l := v.places.leave[c.ID]; {
+		case l.dead:
 			v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: c.Name, Reason: "is taken off a failed node"})
 			v.takeAway(key, c, 0, l.why, false)
+			return true
+		case l.forced && v.places.refused[key].Kind == HoldFailing:
+			v.takeAway(key, c, v.grace(svc), l.why+", its deadline has passed", false)
 			return true
 		}
 	}

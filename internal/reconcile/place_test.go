@@ -233,6 +233,20 @@ func TestReplicasArePlaced(t *testing.T) {
 			want: `stop agent/2 shop-agent-2 (node edge-2 is none of the stack's)`,
 		},
 		{
+			name: "a job that is done is not run again when its node is drained or fails",
+			f: func() *fixture {
+				job := svc("job", 2)
+				job.Mode = stack.ReplicatedJob
+				drained, down := node("edge-1", 500, 256), node("edge-2", 500, 256)
+				drained.Drain, down.Down = &Drain{Since: t0}, true
+				return on(shop(job), drained, down, node("edge-3", 500, 256)).
+					has("job", 1, runtime.Exited, exit(0, time.Minute), at("edge-1")).
+					has("job", 2, runtime.Exited, exit(0, time.Minute), at("edge-2"))
+			},
+			want: `hold job/1 shop-job-1 (exited (0); the job is done)
+				hold job/2 shop-job-2 (exited (0); the job is done)`,
+		},
+		{
 			name: "a job that is done holds no room",
 			f: func() *fixture {
 				job := needs(svc("job", 1), 0, 200)
@@ -332,6 +346,42 @@ func TestMovesToTheEnd(t *testing.T) {
 		rename web/2 shop-web-2-rev-web- -> shop-web-2 (its predecessor is gone)`)
 	if diff := cmp.Diff(want, f.predicted()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What no other node takes stays on a drained node until its deadline has
+// passed, when the stack is looked at again.
+func TestDeadlineOfADrain(t *testing.T) {
+	drained := node("edge-1", 500, 256)
+	drained.Drain = &Drain{Since: t0, Deadline: t0.Add(time.Minute)}
+	f := on(shop(needs(svc("web", 1), 0, 200)), drained, node("edge-2", 500, 128)).has("web", 1, runtime.Running, at("edge-1"))
+	refused := "0/2 nodes: 1 cordoned, 1 insufficient memory (needs 200M, 128M free on edge-2); reserve 128M of memory instead of 200M, or raise that of edge-2 by 72M"
+	p := Decide(&f.d, &f.o, &f.m, t0)
+	if diff := cmp.Diff(lines("hold web/1 shop-web-1 ("+refused+")"), squeeze(p.String())); diff != "" {
+		t.Error(diff)
+	}
+	if !p.Wake.Equal(drained.Drain.Deadline) {
+		t.Errorf("looked at again at %s", p.Wake)
+	}
+	p = Decide(&f.d, &f.o, &f.m, drained.Drain.Deadline)
+	if diff := cmp.Diff(lines("stop web/1 shop-web-1 (node edge-1 is drained, its deadline has passed)"), squeeze(p.String())); diff != "" || !p.Wake.IsZero() {
+		t.Error(diff, p.Wake)
+	}
+	f.o.Containers[0].State = runtime.Exited
+	p = Decide(&f.d, &f.o, &f.m, drained.Drain.Deadline)
+	if diff := cmp.Diff(lines("remove web/1 shop-web-1 (node edge-1 is drained, its deadline has passed)"), squeeze(p.String())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A job that is done promises nothing to anybody.
+func TestDoneJobsAreNotPublished(t *testing.T) {
+	job := needs(svc("job", 2), 0, 64)
+	job.Mode = stack.ReplicatedJob
+	f := on(shop(job), node("edge-1", 500, 256)).
+		has("job", 1, runtime.Exited, exit(0, time.Minute), at("edge-1")).has("job", 2, runtime.Running, at("edge-1"))
+	if got := f.plan().Placed.Residents; len(got) != 1 || got[0].Slot != 2 {
+		t.Errorf("published: %+v", got)
 	}
 }
 

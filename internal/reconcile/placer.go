@@ -108,16 +108,28 @@ func (p *placer) everywhereLocal() {
 // nodeOf is the node on which a container stands.
 func nodeOf(c *member) string { return cmp.Or(c.id.Node, LocalNode) }
 
-// displace finds the containers that must leave their nodes.
+// displace finds the containers that must leave their nodes. A job that is done
+// need not: it would be run a second time.
 func (p *placer) displace() {
 	for _, svc := range p.v.order {
 		for _, cs := range p.v.replicas[svc.Name] {
 			for _, c := range cs {
+				if p.v.done(svc, c) {
+					continue
+				}
 				if l := p.leaves(svc, c); l.why != "" {
 					p.leave[c.ID] = l
+					p.lookAt(l.until)
 				}
 			}
 		}
+	}
+}
+
+// lookAt has the stack looked at again at a time; zero: it need not be.
+func (p *placer) lookAt(t time.Time) {
+	if !t.IsZero() && (p.wake.IsZero() || t.Before(p.wake)) {
+		p.wake = t
 	}
 }
 
@@ -132,8 +144,11 @@ func (p *placer) leaves(svc *stack.Service, c *member) leave {
 	case n.Down:
 		return leave{why: "node " + name + " failed", dead: true}
 	case n.Drain != nil:
-		late := !n.Drain.Deadline.IsZero() && !p.v.now.Before(n.Drain.Deadline)
-		return leave{why: "node " + name + " is drained", forced: late}
+		l := leave{why: "node " + name + " is drained", until: n.Drain.Deadline}
+		if !l.until.IsZero() && !p.v.now.Before(l.until) {
+			l.forced, l.until = true, time.Time{}
+		}
+		return l
 	case r != nil && r.Op == RequestMove && r.Node != name:
 		return leave{why: r.Cause, to: r.Node}
 	}
@@ -568,7 +583,9 @@ func (p *placer) publishReplica(svc *stack.Service, slot int) {
 			add(nodeOf(c), c.ID, c.Started)
 		}
 	}
-	add(p.node[key], "", time.Time{})
+	if cur, _ := p.v.split(svc, p.v.replicas[svc.Name][slot]); cur == nil || !p.v.done(svc, cur) {
+		add(p.node[key], "", time.Time{})
+	}
 	for _, node := range sortedKeys(p.held[key]) {
 		add(node, "", time.Time{}) // a place that is kept for it
 	}
