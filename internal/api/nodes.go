@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
@@ -90,8 +91,14 @@ type Explanation struct {
 	State     runtime.State `json:"state,omitempty"`
 	Node      string        `json:"node,omitempty"` // where it stands
 	// Pressure says that it was killed for want of memory on its node.
-	Pressure  string             `json:"pressure,omitempty"`
-	Hold      string             `json:"hold,omitempty"`  // why nothing is done now
-	Steps     []reconcile.Step   `json:"steps,omitempty"` // what is done now
-	Placement scheduler.Decision `json:"placement"`       // how it would be placed now, its own room free
+	Pressure string           `json:"pressure,omitempty"`
+	Hold     string           `json:"hold,omitempty"`  // why nothing is done now
+	Steps    []reconcile.Step `json:"steps,omitempty"` // what is done now
+	// Probes are what its probes have found, and the ways by which they reach it.
+	Probes *health.Status               `json:"probes,omitempty"`
+	Routes map[health.Role]health.Route `json:"routes,omitempty"`
+	// Restarts are those by Berth, and Backoff what slows the next one down.
+	Restarts  int                `json:"restarts,omitempty"`
+	Backoff   health.Backoff     `json:"backoff,omitzero"`
+	Placement scheduler.Decision `json:"placement"` // how it would be placed now, its own room free
 }

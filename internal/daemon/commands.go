@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -483,10 +484,10 @@ func (d *Daemon) status(ctx context.Context, name string) (*api.Status, error) {
 		reasons[h.Key] = h.Reason
 	}
 	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
-		rep := api.Replica{Service: r.Service, Slot: r.Slot, Ready: r.Ready, Reason: reasons[r.Key]}
+		rep := api.Replica{Service: r.Service, Slot: r.Slot, Ready: r.Ready, Reason: cmp.Or(reasons[r.Key], r.Why)}
 		if r.Container != nil {
 			rep.Container = r.Container.Clone()
-			rep.Restarts = r.Container.RestartCount + len(l.record.Memory.Restarts[r.Key])
+			rep.Restarts = r.Container.RestartCount + l.record.Memory.RestartsOf(r.Key)
 		}
 		s.Replicas = append(s.Replicas, rep)
 	}

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	goruntime "runtime"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/dirs"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
@@ -35,6 +37,7 @@ type Engine interface {
 	Ping(ctx context.Context) error
 	Info(ctx context.Context) (runtime.EngineInfo, error)
 	Events(ctx context.Context, since time.Time, filter runtime.Filter) <-chan runtime.Event
+	Logs(ctx context.Context, id string, opts runtime.LogOptions, stdout, stderr io.Writer) error
 }
 
 // Config says how a daemon runs. Engine and Dirs are needed; the zero value of
@@ -48,6 +51,8 @@ type Config struct {
 	Build      string
 	Background bool
 	Log        zerolog.Logger
+	// Probing says how probes reach containers.
+	Probing Probing
 	// Boundaries opens what enforces the capacities of virtual nodes on an engine,
 	// for the owner of their cgroups; nil: they are only accounted for. It is
 	// called when the first node needs it, and again for another engine.
@@ -73,8 +78,9 @@ type Daemon struct {
 	started  time.Time
 	health   *engineHealth
 	nodes    *nodes
-	bounds   Boundaries // nil: none were needed yet; of keepBoundaries alone
-	boundsOf string     // the engine's id
+	prober   *health.Prober // nil: nothing can be probed
+	bounds   Boundaries     // nil: none were needed yet; of keepBoundaries alone
+	boundsOf string         // the engine's id
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
@@ -102,6 +108,7 @@ func New(cfg Config) (*Daemon, error) {
 		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
 		health: newEngineHealth(), nodes: newNodes(cfg.Boundaries != nil),
 	}
+	d.prober = d.newProber()
 	var err error
 	if d.owner, err = d.store.owner(); err != nil {
 		return nil, err
@@ -165,6 +172,9 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.mu.Unlock()
 	d.running.Go(func() { d.watch(ctx) })
 	d.running.Go(func() { d.resync(ctx) })
+	if d.prober != nil {
+		d.running.Go(func() { d.probeAll(ctx) })
+	}
 	if d.cfg.Boundaries != nil {
 		d.running.Go(func() { d.keepBoundaries(ctx) })
 	}

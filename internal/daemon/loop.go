@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
@@ -33,12 +34,15 @@ type loop struct {
 	turn     uint64     // counts the edits by commands
 	observed *reconcile.Observed
 	plan     *reconcile.Plan
-	holds    map[reconcile.Key]string // as last published
-	last     time.Time                // of the last turn
-	waiting  []chan struct{}          // those who ask for an observation that is still to begin
-	claimed  []chan struct{}          // those whose observation is under way
-	closed   bool                     // the stack is gone; a later up makes a new loop
-	finished []finished               // steps that have ended since the last turn began
+	holds    map[reconcile.Key]string                // as last published
+	last     time.Time                               // of the last turn
+	waiting  []chan struct{}                         // those who ask for an observation that is still to begin
+	claimed  []chan struct{}                         // those whose observation is under way
+	closed   bool                                    // the stack is gone; a later up makes a new loop
+	finished []finished                              // steps that have ended since the last turn began
+	probing  map[string]bool                         // what the prober knows of this stack
+	ways     map[string]map[health.Role]health.Route // of the probes, by container ID
+	tails    map[string]lastOutput                   // of failed containers, by ID
 }
 
 // finished is a step that has ended and is still to be taken over.
@@ -55,7 +59,7 @@ func newLoop(d *Daemon, name string, r *record) *loop {
 		obs: reconcile.NewObserver(d.cfg.Engine, name), feed: newFeed(),
 		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{},
 	}
-	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress}
+	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress, Notify: callWebhook}
 	if r != nil {
 		l.record = *r
 		l.record.Desired.Owner = d.owner
@@ -206,7 +210,9 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	l.forgetLocked(d, plan)
 	for _, s := range plan.Steps {
 		l.record.Memory.Begin(s)
+		l.unsaved = l.unsaved || s.Ends != nil // what follows must not depend on this daemon
 	}
+	l.tailLocked(ctx, plan, l.observed)
 	l.saveIfDueLocked()
 	o := l.outcomeLocked(plan, turn)
 	l.releaseLocked()
@@ -218,6 +224,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 			other.wakeUp()
 		}
 	}
+	l.pauseProbes(plan)
 	l.publishHolds(plan)
 	if plan.Gone {
 		gone, err := l.d.forget(l, turn)
@@ -228,6 +235,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 		if !gone {
 			return 0, false // it was declared again meanwhile
 		}
+		l.unprobe()
 		l.feed.conclude(o)
 		l.log.Info().Msg("the stack is gone")
 		return 0, true
@@ -247,6 +255,8 @@ func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *recon
 	n.placing.Lock()
 	defer n.placing.Unlock()
 	l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
+	l.probeLocked(l.observed)
+	l.observed.Tails = l.tailsLocked()
 	l.plan = reconcile.Decide(l.record.Desired, l.observed, &l.record.Memory, now)
 	return l.plan, n.take(l.name, l.plan.Placed)
 }
@@ -453,8 +463,8 @@ func (l *loop) doneLocked(s reconcile.Step, res reconcile.Result) {
 		l.record.Desired = &next
 		l.unsaved = true
 	}
-	if s.Policy {
-		l.unsaved = true // the restarts count
+	if s.Policy || s.Heals || s.Op == reconcile.OpHook || s.Op == reconcile.OpExec || s.Op == reconcile.OpNotify {
+		l.unsaved = true // it counts
 	}
 }
 

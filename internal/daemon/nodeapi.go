@@ -144,10 +144,14 @@ func (l *loop) explanationLocked(e reconcile.Explanation) api.Explanation {
 	out := api.Explanation{Key: e.Key, Node: e.Node, Placement: e.Decision}
 	if c := e.Container; c != nil {
 		out.Container, out.State = c.Name, c.State
+		if st, ok := l.observed.Probes[c.ID]; ok {
+			out.Probes, out.Routes = &st, l.ways[c.ID]
+		}
 		if c.State == runtime.Exited {
 			out.Pressure = l.d.nodes.pressureReason(c, e.Node)
 		}
 	}
+	out.Restarts, out.Backoff = l.record.Memory.RestartsOf(e.Key), l.record.Memory.Backoff[e.Key]
 	for i := range l.plan.Holds {
 		if l.plan.Holds[i].Key == e.Key {
 			out.Hold = l.plan.Holds[i].Reason

@@ -17,6 +17,8 @@ type Memory struct {
 	Restarts map[Key][]Restart `json:"restarts,omitempty"`
 	// Backoff slows the restarts of a replica down that fails again and again.
 	Backoff map[Key]health.Backoff `json:"backoff,omitempty"`
+	// Healed counts the restarts of a replica by Berth, for whatever reason.
+	Healed map[Key]int `json:"healed,omitempty"`
 	// Ended is why Berth ended or froze the last run of a replica's container.
 	Ended map[Key]Ended `json:"ended,omitempty"`
 	// Acted is the failure for which a probe's exec or webhook was carried out last.
@@ -37,6 +39,9 @@ type Memory struct {
 	EngineDown time.Time `json:"engineDown,omitzero"`
 	EngineUp   time.Time `json:"engineUp,omitzero"`
 }
+
+// RestartsOf is how often Berth has restarted a replica.
+func (m *Memory) RestartsOf(key Key) int { return max(len(m.Restarts[key]), m.Healed[key]) }
 
 // Restart is one restart by Berth; a new revision starts a new count.
 type Restart struct {
@@ -98,6 +103,10 @@ func (m *Memory) End(s Step, err error, now time.Time) {
 			m.Backoff = map[Key]health.Backoff{}
 		}
 		m.Backoff[s.Key] = m.Backoff[s.Key].Restarted(s.Finished, now)
+		if m.Healed == nil {
+			m.Healed = map[Key]int{}
+		}
+		m.Healed[s.Key]++
 	}
 	switch {
 	case s.Op == OpHook:

@@ -58,6 +58,7 @@ type world struct {
 
 func newWorld(d *Desired, o *Observed, m *Memory) *world {
 	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
+	w.m.Healed = maps.Clone(m.Healed)
 	w.m.Backoff, w.m.Ended, w.m.Acted, w.m.Hooked = maps.Clone(m.Backoff), maps.Clone(m.Ended), maps.Clone(m.Acted), maps.Clone(m.Hooked)
 	w.o.Probes = copyMap(o.Probes)
 	w.d.Requests, w.d.OneOffs = slices.Clone(d.Requests), slices.Clone(d.OneOffs)
