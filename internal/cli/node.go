@@ -85,6 +85,7 @@ func nodesNamed(ctx context.Context, d daemon, names []string) ([]api.Node, erro
 		at := slices.Index(known, name)
 		switch {
 		case at < 0:
+			slices.Sort(known)
 			return nil, fmt.Errorf("no such node: %s (there is %s)", sanitize(name), strings.Join(known, ", "))
 		case !slices.Contains(names[:i], name):
 			list = append(list, all[at])
