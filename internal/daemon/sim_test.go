@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/dirs"
 	"github.com/berth-dev/berth/internal/reconcile"
@@ -45,6 +46,7 @@ type sim struct {
 	full atomic.Bool   // the disk takes nothing
 	log  *syncBuffer
 
+	checks     health.Maker                                                 // nil: there are no results
 	boundaries func(context.Context, runtime.EngineInfo, string) Boundaries // nil: none can be made
 }
 
@@ -79,6 +81,7 @@ func (s *sim) boot() {
 	d, err := New(Config{
 		Engine: s.engine, Dirs: s.dirs, Version: "test", Parallel: 2,
 		Log: zerolog.New(s.log).With().Timestamp().Logger(), Boundaries: s.boundaries,
+		Probing: Probing{Checks: s.checks, Local: true},
 	})
 	if err != nil {
 		s.t.Fatal(err)
