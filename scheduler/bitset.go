@@ -52,3 +52,38 @@ func (b *bitset) next(i int32) int32 {
 	w = a<<6 + bits.TrailingZeros64(rest)
 	return int32(w<<6 + bits.TrailingZeros64(b.words[w])) //nolint:gosec // below the size
 }
+
+// nearest is the first member from i on, upwards or downwards, of a set that is
+// a bit for each; -1: none.
+func nearest(words []uint64, i int, up bool) int {
+	if i < 0 || i>>6 >= len(words) {
+		return -1
+	}
+	if up {
+		return nearestUp(words, i)
+	}
+	w := i >> 6
+	rest := words[w] << (63 - i&63)
+	if rest != 0 {
+		return i - bits.LeadingZeros64(rest)
+	}
+	for w--; w >= 0; w-- {
+		if words[w] != 0 {
+			return w<<6 + bits.Len64(words[w]) - 1
+		}
+	}
+	return -1
+}
+
+func nearestUp(words []uint64, i int) int {
+	w := i >> 6
+	if rest := words[w] >> (i & 63); rest != 0 {
+		return i + bits.TrailingZeros64(rest)
+	}
+	for w++; w < len(words); w++ {
+		if words[w] != 0 {
+			return w<<6 + bits.TrailingZeros64(words[w])
+		}
+	}
+	return -1
+}

@@ -88,42 +88,33 @@ func ceil(a, b int64) int64 {
 	return a / b
 }
 
-// row bounds all cells whose places add up to sum. It is asked when ordered.
+// row bounds all cells whose places add up to sum, without the balance. It is
+// asked when ordered.
 func (b *bound) row(sum int64) int64 {
-	w, total := &b.policy.weights, int64(0)
-	if b.sum > 0 {
-		needs := sum*stepsACell + b.need[0] + b.need[1]
-		least := (b.weight[0]*max((200*steps-needs)/steps, 0) + 100*b.other) / b.sum
-		most := (b.weight[0]*min((needs+2*stepsACell+2)/steps, 200) + 100*b.other) / b.sum
-		total = w[scoreLeast]*least + w[scoreMost]*most + w[scoreRatio]*100
+	if b.sum == 0 {
+		return 0
 	}
-	return total + w[scoreBalanced]*b.gain
+	w, needs := &b.policy.weights, sum*stepsACell+b.need[0]+b.need[1]
+	least := b.mean(b.weight[0] * (max(200*steps-needs, 0) / steps))
+	most := b.mean(b.weight[0] * min((needs+2*stepsACell+2)/steps, 200))
+	return w[scoreLeast]*least + w[scoreMost]*most + w[scoreRatio]*100
 }
 
-// noRoom is below the score of a [best] without a node.
-const noRoom = -2
-
-// cell bounds one cell; noRoom where no member has room. Its members use at
-// least c cells of the cpu and less than one more, and m of the memory.
+// cell bounds one cell, without the balance. Its members use at least c cells of
+// the cpu and less than one more, and m of the memory.
 func (b *bound) cell(c, m int64) int64 {
-	if c >= b.closed[0] || m >= b.closed[1] {
-		return noRoom
+	if b.sum == 0 {
+		return 0
 	}
-	w, total := &b.policy.weights, int64(0)
-	if b.sum > 0 {
-		atC, atM := c*stepsACell+b.need[0], m*stepsACell+b.need[1]
-		if w[scoreLeast] > 0 {
-			left := b.weight[0]*(max(100*steps-atC, 0)/steps) + b.weight[1]*(max(100*steps-atM, 0)/steps)
-			total += w[scoreLeast] * b.mean(left)
-		}
-		if w[scoreMost] > 0 {
-			used := b.weight[0]*min((atC+stepsACell)/steps, 100) + b.weight[1]*min((atM+stepsACell)/steps, 100)
-			total += w[scoreMost] * b.mean(used)
-		}
-		total += w[scoreRatio] * 100
+	w := &b.policy.weights
+	total, atC, atM := w[scoreRatio]*100, c*stepsACell+b.need[0], m*stepsACell+b.need[1]
+	if w[scoreLeast] > 0 {
+		left := b.weight[0]*(max(100*steps-atC, 0)/steps) + b.weight[1]*(max(100*steps-atM, 0)/steps)
+		total += w[scoreLeast] * b.mean(left)
 	}
-	if w[scoreBalanced] > 0 {
-		total += w[scoreBalanced] * b.balance(c-m)
+	if w[scoreMost] > 0 {
+		used := b.weight[0]*min((atC+stepsACell)/steps, 100) + b.weight[1]*min((atM+stepsACell)/steps, 100)
+		total += w[scoreMost] * b.mean(used)
 	}
 	return total
 }

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"math"
-	"math/bits"
 )
 
 // query is one choice in hand.
@@ -53,14 +52,22 @@ func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 		return nil, true
 	}
 	view := x.view(s)
-	if view.flat && !q.social() {
-		b := best{score: -1}
-		for _, cl := range view.classes {
-			q.search(cl.class, &b)
-		}
-		return b.node, true
+	q.sum()
+	if view.flat && !q.compares() {
+		return q.first(view), true
 	}
 	return q.among(view), true
+}
+
+// first chooses among classes that score the same but for the use of their nodes.
+func (q *query) first(v *view) *node {
+	b := best{score: -1}
+	for _, cl := range v.classes {
+		if q.admits(cl.class) {
+			q.search(cl.class, &b)
+		}
+	}
+	return b.node
 }
 
 // feel gathers what looks at single nodes and what placed replicas want. It
@@ -107,15 +114,24 @@ func (q *query) likesNodes() bool {
 	return false
 }
 
-// social says whether other replicas decide on whole classes.
-func (q *query) social() bool {
+// compares says whether other replicas give classes different scores.
+func (q *query) compares() bool {
 	p := q.shape.plan
-	return len(q.felt)+len(p.near)+len(p.far)+len(p.likes)+len(p.spread)+len(p.levels) > 0
+	for _, w := range q.felt {
+		if w.weight != 0 {
+			return true
+		}
+	}
+	for i := range p.spread {
+		if p.spread[i].rule.Prefer {
+			return true
+		}
+	}
+	return len(p.likes)+len(p.levels) > 0
 }
 
 // among chooses among classes that differ in more than the use of their nodes.
 func (q *query) among(v *view) *node {
-	q.sum()
 	q.candidates = q.candidates[:0]
 	for _, cl := range v.classes {
 		if !q.admits(cl.class) {
@@ -413,26 +429,46 @@ func (q *query) search(cl *class, b *best) {
 	if !up {
 		row, step = len(cl.rows)-1, -1
 	}
-	for row = cl.rowsUsed.near(row, up); row >= 0; row = cl.rowsUsed.near(row+step, up) {
-		if bound.ordered && bound.row(int64(row)) < b.score {
+	for row = nearest(cl.rowsUsed[:], row, up); row >= 0; row = nearest(cl.rowsUsed[:], row+step, up) {
+		if !q.searchRow(cl, &bound, row, b) {
 			return
-		}
-		for at, word := range cl.rows[row] {
-			for ; word != 0; word &= word - 1 {
-				q.searchCell(cl, &bound, row, at<<6+bits.TrailingZeros64(word), b)
-			}
 		}
 	}
 }
 
-// searchCell looks at the leaders in a cell in their order.
-func (q *query) searchCell(cl *class, bound *bound, row, c int, b *best) {
-	m := row - c
-	most := bound.cell(int64(c), int64(m))
-	if most < b.score {
-		return
+// searchRow looks into the cells of a row, those first in which the balance can
+// gain most. It returns false when no later row can have a better member.
+func (q *query) searchRow(cl *class, bound *bound, row int, b *best) bool {
+	weight := q.policy.weights[scoreBalanced]
+	fit := int64(math.MaxInt32)
+	if bound.ordered {
+		if fit = bound.row(int64(row)); fit+weight*bound.gain < b.score {
+			return false
+		}
 	}
-	in := cl.cells[c*side+m]
+	low, high := max(row-int(bound.closed[1])+1, 0), min(row, int(bound.closed[0])-1)
+	c, step, up := low, 1, true
+	if bound.apart < 0 {
+		c, step, up = high, -1, false
+	}
+	cells := cl.rows[row][:]
+	for c = nearest(cells, c, up); low <= c && c <= high; c = nearest(cells, c+step, up) {
+		gain := int64(0)
+		if weight > 0 {
+			gain = weight * bound.balance(int64(2*c-row))
+		}
+		if bound.ordered && fit+gain < b.score {
+			return true
+		}
+		if most := bound.cell(int64(c), int64(row-c)) + gain; most >= b.score {
+			q.searchCell(cl, bound, cl.cells[c*side+row-c], most, b)
+		}
+	}
+	return true
+}
+
+// searchCell looks at the leaders in a cell in their order.
+func (q *query) searchCell(cl *class, bound *bound, in *cell, most int64, b *best) {
 	for i := in.next(0); i >= 0; i = in.next(i + 1) {
 		leader := &cl.members[i]
 		if most == b.score && leader.index >= b.node.index {

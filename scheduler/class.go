@@ -21,7 +21,7 @@ type class struct {
 	groups   map[amounts]*group // by what is used of the resources that are scored
 	cells    []*cell            // by place of cpu · side + place of memory; nil: empty. nil slice: no cells
 	rows     [][rowWords]uint64 // by the sum of both places: the places of cpu in use
-	rowsUsed rowSet
+	rowsUsed [(rowCount + 63) / 64]uint64
 
 	divides   bool // the following hold
 	byAlloc   [2]divisor
@@ -244,26 +244,4 @@ func (cl *class) mark(at int32, used bool) {
 	if cl.rows[row][c>>6] &^= 1 << (c & 63); cl.rows[row] == [rowWords]uint64{} {
 		cl.rowsUsed[row>>6] &^= 1 << (row & 63)
 	}
-}
-
-// rowSet is a set of rows.
-type rowSet [(rowCount + 63) / 64]uint64
-
-// near is the first row in the set from row on, upwards or downwards; -1: none.
-func (s *rowSet) near(row int, up bool) int {
-	for row >= 0 && row < rowCount {
-		word := s[row>>6]
-		if up {
-			if rest := word >> (row & 63); rest != 0 {
-				return row + bits.TrailingZeros64(rest)
-			}
-			row = (row>>6 + 1) << 6
-			continue
-		}
-		if rest := word << (63 - row&63); rest != 0 {
-			return row - bits.LeadingZeros64(rest)
-		}
-		row = row>>6<<6 - 1
-	}
-	return -1
 }
