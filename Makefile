@@ -123,6 +123,10 @@ bench-peers: ## Place the same tasks with swarmkit's scheduler and with Berth's 
 bench-probes: ## Measure 1,000 TCP and HTTP probes a second, for PROBE_SECONDS (30) each
 	go test -run '^$$' -bench Probes -benchtime $(PROBE_SECONDS)x -timeout 30m ./health
 
+.PHONY: bench-packing
+bench-packing: ## Pack generated replicas: nodes taken against the lower bound and other ways
+	go test -run '^$$' -bench Packing -benchtime 1x ./scheduler
+
 .PHONY: cover
 cover: ## Show the unit tests' coverage; the profile stays in cover.out
 	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/... $(UNIT_PACKAGES)
