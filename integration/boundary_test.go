@@ -197,7 +197,7 @@ func (b *bounded) output(id string) string {
 func (b *bounded) eventually(check func() error) {
 	b.t.Helper()
 	var err error
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if err = check(); err == nil {
 			return
 		}
@@ -290,25 +290,29 @@ func TestNodeMemoryStaysInside(t *testing.T) {
 	})
 }
 
-// Two containers that would use a core each get half a one together.
+// Two containers that would use a core each get a fifth of one together, however
+// much of the machine is free.
 func TestNodeCPUIsShared(t *testing.T) {
 	b := newBounded(t, false)
-	parent := b.node("half", runtime.NodeLimits{CPUs: 500})
+	parent := b.node("fifth", runtime.NodeLimits{CPUs: 200})
 	one, two := b.start(parent, nil, "burn"), b.start(parent, nil, "burn")
 	b.says(one, "burning")
 	b.says(two, "burning")
-	begin, before := time.Now(), b.pressure("half")
-	<-time.After(4 * time.Second)
-	after, took := b.pressure("half"), time.Since(begin)
-	used := time.Duration(after.CPUNanos - before.CPUNanos)
-	share := used.Seconds() / took.Seconds()
-	t.Logf("%.3f CPUs of 0.5 over %s, throttled in %d of %d periods", share, took.Round(time.Millisecond), after.ThrottledPeriods-before.ThrottledPeriods, after.Periods-before.Periods)
-	if share > 0.55 || share < 0.2 {
-		t.Errorf("two burners used %.3f CPUs of a node with 0.5", share)
-	}
-	if after.ThrottledPeriods <= before.ThrottledPeriods || after.Throttled <= before.Throttled {
-		t.Errorf("nothing tells of throttling: %+v", after)
-	}
+	b.eventually(func() error { // a machine that has no fifth to spare throttles nothing
+		begin, before := time.Now(), b.pressure("fifth")
+		<-time.After(4 * time.Second)
+		after, took := b.pressure("fifth"), time.Since(begin)
+		used := time.Duration(after.CPUNanos - before.CPUNanos)
+		share := used.Seconds() / took.Seconds()
+		t.Logf("%.3f CPUs of 0.2 over %s, throttled in %d of %d periods", share, took.Round(time.Millisecond), after.ThrottledPeriods-before.ThrottledPeriods, after.Periods-before.Periods)
+		if share > 0.24 {
+			t.Errorf("two burners used %.3f CPUs of a node with 0.2", share)
+		}
+		if share < 0.1 || after.ThrottledPeriods <= before.ThrottledPeriods || after.Throttled <= before.Throttled {
+			return fmt.Errorf("they used %.3f CPUs, and nothing tells of throttling: %+v", share, after)
+		}
+		return nil
+	})
 	b.gone(t.Context(), one, two)
 }
 
