@@ -79,8 +79,9 @@ type Daemon struct {
 	health   *engineHealth
 	nodes    *nodes
 	prober   *health.Prober // nil: nothing can be probed
-	bounds   Boundaries     // nil: none were needed yet; of keepBoundaries alone
-	boundsOf string         // the engine's id
+	autoheal *autohealer
+	bounds   Boundaries // nil: none were needed yet; of keepBoundaries alone
+	boundsOf string     // the engine's id
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
@@ -108,7 +109,7 @@ func New(cfg Config) (*Daemon, error) {
 		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
 		health: newEngineHealth(), nodes: newNodes(cfg.Boundaries != nil),
 	}
-	d.prober = d.newProber()
+	d.prober, d.autoheal = d.newProber(), newAutohealer(d)
 	var err error
 	if d.owner, err = d.store.owner(); err != nil {
 		return nil, err
@@ -172,6 +173,7 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.mu.Unlock()
 	d.running.Go(func() { d.watch(ctx) })
 	d.running.Go(func() { d.resync(ctx) })
+	d.running.Go(func() { d.autoheal.run(ctx) })
 	if d.prober != nil {
 		d.running.Go(func() { d.probeAll(ctx) })
 	}

@@ -145,6 +145,7 @@ func (d *Daemon) watch(ctx context.Context) {
 
 func (d *Daemon) dispatch(ev runtime.Event) {
 	d.health.answered(time.Now())
+	d.autoheal.event(ev)
 	if lackOfMemory(ev) {
 		d.nodes.poke()
 	}

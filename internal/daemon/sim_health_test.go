@@ -306,3 +306,32 @@ func TestDependantsNameTheRootCause(t *testing.T) {
 		}
 	})
 }
+
+// A foreign container that asks for it is restarted when it is unhealthy, slower
+// each time; one that does not ask is left alone.
+func TestAutoheal(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		ctx := fake.ByHand(t.Context())
+		spec := &runtime.Spec{Image: "app", Healthcheck: &runtime.Healthcheck{Test: []string{"CMD", "check"}, Interval: time.Second, Timeout: time.Second, Retries: 2}}
+		s.engine.Script("app", fake.Workload{Health: func(time.Duration) bool { return false }})
+		for name, labels := range map[string]map[string]string{"sick-one": {LabelAutoheal: "true"}, "sick-two": {}} {
+			id, err := s.engine.Create(ctx, name, labels, spec, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.engine.Start(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := s.count(0, "restart", ""); n < 4 || n > 8 {
+			t.Errorf("%d restarts within 5 minutes:\n%s", n, strings.Join(s.calls(), "\n"))
+		}
+		for _, call := range s.engine.Calls() {
+			if call.Op == "restart" && !strings.Contains(call.Object, s.get("sick-one").ID) && call.Object != "sick-one" {
+				t.Errorf("restarted %s", call.Object)
+			}
+		}
+	})
+}
