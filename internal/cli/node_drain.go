@@ -193,23 +193,45 @@ func refusals(n *api.Node, holds map[string]reconcile.Hold) []string {
 // holdsOf are the holds of replicas, by their names with the stack.
 func holdsOf(ctx context.Context, d daemon, residents []reconcile.Resident) (map[string]reconcile.Hold, error) {
 	holds := map[string]reconcile.Hold{}
-	seen := map[string]bool{}
+	stacks := map[string]*api.Status{}
 	for i := range residents {
-		name := residents[i].Stack
-		if seen[name] {
-			continue
+		r := &residents[i]
+		st := stacks[r.Stack]
+		if st == nil {
+			var err error
+			if st, err = d.Status(ctx, r.Stack); err != nil {
+				return nil, err
+			}
+			stacks[r.Stack] = st
 		}
-		seen[name] = true
-		st, err := d.Status(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if st.Plan == nil {
-			continue
-		}
-		for _, h := range st.Plan.Holds {
-			holds[name+"/"+string(h.Key)] = h
+		if h, held := holdOf(st, r); held {
+			holds[residentName(r)] = h
 		}
 	}
 	return holds, nil
+}
+
+// holdOf is what keeps a replica where it is: a hold of the plan, or that its
+// service is stopped, so that nothing is to be done with it.
+func holdOf(st *api.Status, r *reconcile.Resident) (reconcile.Hold, bool) {
+	key := reconcile.ReplicaKey(r.Service, r.Slot)
+	about := func(s reconcile.Step) bool { return s.Key == key }
+	switch {
+	case st.Plan == nil:
+		return reconcile.Hold{}, false
+	case slices.ContainsFunc(st.Plan.Steps, about) || slices.ContainsFunc(st.InFlight, about):
+		return reconcile.Hold{}, false
+	}
+	for _, h := range st.Plan.Holds {
+		if h.Key == key {
+			return h, true
+		}
+	}
+	if st.Desired != nil && st.Desired.Services[r.Service].Want == reconcile.WantStopped {
+		return reconcile.Hold{
+			Kind: reconcile.HoldFailing, Key: key,
+			Reason: fmt.Sprintf("is stopped and stays; berth -p %s rm %s removes it", r.Stack, r.Service),
+		}, true
+	}
+	return reconcile.Hold{}, false
 }

@@ -275,17 +275,23 @@ func TestNodeDrainEndsWhereNothingCanMove(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		hold   reconcile.Hold
+		want   reconcile.Want // of the service
 		onLook func(look int, n *api.Node)
-		want   string
+		told   string
 		looks  int
 	}{
 		{
-			"no node takes it", refused, nil,
+			"no node takes it", refused, reconcile.WantRunning, nil,
 			"berth: node edge-2: 1 replica cannot move; the daemon goes on trying, berth node uncordon edge-2 ends the drain\n" +
 				"berth: shop/db/1: 0/2 nodes: 2 insufficient memory (needs 64M, 32M free on edge-1)\n", 2,
 		},
 		{
-			"uncordoned meanwhile", reconcile.Hold{}, func(look int, n *api.Node) {
+			"it is stopped", reconcile.Hold{}, reconcile.WantStopped, nil,
+			"berth: node edge-2: 1 replica cannot move; the daemon goes on trying, berth node uncordon edge-2 ends the drain\n" +
+				"berth: shop/db/1: is stopped and stays; berth -p shop rm db removes it\n", 2,
+		},
+		{
+			"uncordoned meanwhile", reconcile.Hold{}, reconcile.WantRunning, func(look int, n *api.Node) {
 				if look == 4 {
 					n.Drain, n.Status = nil, nodeReady
 				}
@@ -295,13 +301,16 @@ func TestNodeDrainEndsWhereNothingCanMove(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := nodeBench(t)
-				b.daemon.status = &api.Status{Plan: &reconcile.Plan{Holds: []reconcile.Hold{tt.hold}}}
+				b.daemon.status = &api.Status{
+					Plan:    &reconcile.Plan{Holds: []reconcile.Hold{tt.hold}},
+					Desired: &reconcile.Desired{Services: map[string]reconcile.ServiceState{"db": {Want: tt.want}}},
+				}
 				b.daemon.onLook = tt.onLook
 				if code := b.run("node", "drain", "edge-2"); code != 1 {
 					t.Errorf("exit code %d, want 1", code)
 				}
-				if got := b.err.String(); !strings.HasSuffix(got, tt.want) {
-					t.Errorf("standard error:\n%s\nwant at its end:\n%s", got, tt.want)
+				if got := b.err.String(); !strings.HasSuffix(got, tt.told) {
+					t.Errorf("standard error:\n%s\nwant at its end:\n%s", got, tt.told)
 				}
 				if b.daemon.looks != tt.looks {
 					t.Errorf("looked %d times, want %d", b.daemon.looks, tt.looks)
