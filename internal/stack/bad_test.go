@@ -120,7 +120,6 @@ func TestBadInput(t *testing.T) {
 		"limits that differ":        {service("mem_limit: 1G, deploy: {resources: {limits: {memory: 2G}}}"), `services.web.mem_limit: and deploy.resources.limits.memory differ; keep one`},
 		"external volume":           {service("volumes: ['d:/d']") + "volumes: {d: {external: true, driver: x}}\n", `compose.yaml:3: volumes.d: is external`},
 		"provider":                  {"services:\n  web: {provider: {type: x}}\n", `services.web.provider: not carried out`},
-		"pre_start":                 {service("pre_start: [{command: x}]"), `services.web.pre_start: not carried out yet: the service would run without its preparation`},
 		"seccomp file":              {service("security_opt: ['seccomp:nowhere.json']"), `services.web.security_opt: the seccomp profile nowhere.json: no such file or directory`},
 		"anchor loop":               {"services: &a\n  web: *a\n", `contains itself`},
 	} {

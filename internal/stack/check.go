@@ -37,11 +37,12 @@ func (l *loading) check(p *types.Project) error {
 type checker struct {
 	*loading
 	project *types.Project
+	below   []string // where in a service the container stands that is checked; nil: its own
 }
 
 func (c *checker) service(s types.ServiceConfig) error {
 	for _, f := range []func(types.ServiceConfig) error{
-		c.grammar, c.image, c.pull, c.build, c.scale, c.mode, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory, c.reserved,
+		c.grammar, c.image, c.pull, c.build, c.scale, c.mode, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory, c.reserved, c.hooks,
 	} {
 		if err := f(s); err != nil {
 			return err
@@ -60,7 +61,7 @@ func (c *checker) bad(s types.ServiceConfig, key, format string, args ...any) er
 }
 
 func (c *checker) badAt(s types.ServiceConfig, path []string, format string, args ...any) error {
-	return c.fail(fmt.Errorf(format, args...), append([]string{"services", s.Name}, path...)...)
+	return c.fail(fmt.Errorf(format, args...), slices.Concat([]string{"services", s.Name}, c.below, path)...)
 }
 
 func (c *checker) image(s types.ServiceConfig) error {

@@ -3,6 +3,7 @@ package stack
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -71,7 +72,24 @@ func findUnsupported(model map[string]any) []finding {
 		}
 	}
 	walk(unsupported(), model, nil)
-	return out
+	return slices.DeleteFunc(out, func(f finding) bool { return inherited(model, f.path) })
+}
+
+// inherited reports whether a key of a pre_start step is its service's, where it
+// is reported already.
+func inherited(model map[string]any, path []string) bool {
+	if len(path) < 5 || path[0] != "services" || path[2] != "pre_start" {
+		return false
+	}
+	services, _ := model["services"].(map[string]any)
+	service, _ := services[path[1]].(map[string]any)
+	steps, _ := service["pre_start"].([]any)
+	i, err := strconv.Atoi(path[3])
+	if err != nil || i >= len(steps) {
+		return false
+	}
+	step, _ := steps[i].(map[string]any)
+	return service[path[4]] != nil && reflect.DeepEqual(service[path[4]], step[path[4]])
 }
 
 func (p *pattern) step(k string) *pattern {
@@ -102,7 +120,7 @@ func set(value any) bool {
 // not be left out. Services of inactive profiles do not count, nor do
 // objects that no active service uses.
 func (l *loading) reportUnsupported(found []finding, p *types.Project) error {
-	used := p.WithoutUnnecessaryResources()
+	used := inUse(p)
 	for _, f := range found {
 		if !active(f.path, used) {
 			continue

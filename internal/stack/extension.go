@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	"go.yaml.in/yaml/v4"
@@ -126,6 +127,18 @@ func (s setting) integer(unset int) (int, error) {
 		return 0, s.fail("%q is not a whole number", clip(s.text()))
 	}
 	return n, nil
+}
+
+// duration is a length of time; 0 where it is not given.
+func (s setting) duration() (time.Duration, error) {
+	if !s.given() {
+		return 0, nil
+	}
+	var d types.Duration
+	if d.DecodeMapstructure(s.text()) != nil || d < 0 {
+		return 0, s.fail("%q is not a duration such as 30s or 1m30s", clip(s.text()))
+	}
+	return time.Duration(d), nil
 }
 
 // flag is a boolean; false where it is not given.

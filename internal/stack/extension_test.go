@@ -22,6 +22,8 @@ services:
   api:
     image: shop/api
     ports: [{target: 8080, name: web}]
+    healthcheck: {test: [CMD, check]}
+    depends_on: {db: {condition: service_healthy}}
     x-berth:
       publish: balanced
       priority: 10
@@ -35,7 +37,7 @@ services:
         readiness: {http: {path: /readyz, port: web, headers: {A: b}}, period: 2s, initialDelay: 500ms}
         liveness: {tcp: {port: 8080}, period: 5s, timeout: 1s, successThreshold: 1, onFailure: restart, terminationGracePeriod: 5s}
       onUnhealthy: restart
-      dependsOn: {whileUnready: pause}
+      dependsOn: {whileUnready: pause, deadline: 60s}
       rollout: {maxSurge: 1, maxUnavailable: 25%, minReady: 5s, progressDeadline: 600s, canary: {steps: [10%, 50%], hold: 30s}}
       drain: 10s
       balance: {policy: least-connections}
@@ -63,14 +65,15 @@ services:
         liveness: {exec: {command: [pg_isready]}}
   cache:
     image: cache
+    healthcheck: {test: [CMD, check]}
     x-berth: {probes: {startup: {log: {pattern: ready}}, readiness: {docker: true}}}
 `})
 	got, err := stack.Load(t.Context(), stack.LoadOptions{WorkingDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// revisions at the top, 12 keys on api, probes on the other two.
-	if len(got.Warnings) != 1+12+2 {
+	// revisions at the top, 9 keys on api.
+	if len(got.Warnings) != 1+9 {
 		t.Errorf("%d warnings: %v", len(got.Warnings), got.Warnings)
 	}
 	for _, w := range got.Warnings {

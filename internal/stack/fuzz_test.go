@@ -22,6 +22,9 @@ func FuzzLoad(f *testing.F) {
 		service("x-berth: {affinity: {required: [{services: [web]}], nodes: {required: [{labels: {a: b}, expressions: [{key: c, operator: Gt, values: [1]}]}]}}, antiAffinity: {preferred: [{services: [web], weight: 2}]}}") + twoNodes,
 		service("x-berth: {tolerations: ['a=b:NoSchedule', '*', {operator: Exists}], spread: [{topologyKey: node, maxSkew: 2}], reservations: {network: 1.5Gbit, disk: 1k}, priority: ${A}}") + twoNodes,
 		service("deploy: {mode: global-job, placement: {constraints: ['node.labels.a != b'], preferences: [{spread: engine.labels.c}]}, resources: {reservations: {cpus: '.5', generic_resources: [{discrete_resource_spec: {kind: d, value: 1}}]}}}"),
+		service("ports: [{target: 80, name: a}, {target: 53, protocol: udp, name: b}], x-berth: {probes: {startup: {log: {pattern: 'x+'}}, readiness: {https: {port: a, path: '/${A}', headers: {B: 1}}}, liveness: {tcp: {port: 1}, period: 1m, onFailure: {exec: [c]}}}}"),
+		service("healthcheck: {test: [CMD, x]}, depends_on: {db: {condition: service_healthy}}, x-berth: {onUnhealthy: stop, dependsOn: {whileUnready: stop, deadline: 1s}, probes: {liveness: {exec: [a], onFailure: {webhook: 'http://x'}}, readiness: {grpc: {port: 2}}}}") + "  db: {image: a, x-berth: {probes: {readiness: {docker: true}}}}\n",
+		service("volumes: ['/a:/b', /c], networks: {default: {aliases: [x]}}, pre_start: [{command: a, volumes: ['/d:/b'], network_mode: none, per_replica: true}, {image: b, networks: [default], env_file: []}], post_start: [{command: a b, environment: [A]}], pre_stop: [{command: [c], user: root}]"),
 		"x-berth: {weights: {taints: 3}, nodes: [{name: a, cpus: 1e-3, network: 1t, taints: ['a:NoExecute'], resources: {x: 1}}]}\nservices: {}\n",
 	} {
 		f.Add([]byte(seed))

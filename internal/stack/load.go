@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/loader"
@@ -91,6 +92,7 @@ func (l *loading) load(ctx context.Context) (*Loaded, error) {
 		out.model = withoutContents(model)
 		return out, nil
 	}
+	completeSteps(model)
 	found := findUnsupported(model)
 	if out.Project, err = l.bind(model, options); err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func (l *loading) load(ctx context.Context) (*Loaded, error) {
 		return nil, err
 	}
 	if !l.opts.AllResources {
-		out.Project = out.Project.WithoutUnnecessaryResources()
+		out.Project = inUse(out.Project)
 	}
 	out.Contents = t.contents
 	return out, nil
@@ -327,23 +329,19 @@ func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
 	envs, labels := false, false
 	for _, name := range project.ServiceNames() {
 		s := project.Services[name]
-		for i, f := range s.EnvFiles {
-			if err := checkDotenv(f.Path, bool(f.Required), f.Format); err != nil {
-				return nil, l.fail(err, "services", name, "env_file", fmt.Sprint(i))
-			}
-			envs = true
+		if err := l.checkFiles(&s.ContainerSpec, &envs, &labels, "services", name); err != nil {
+			return nil, err
 		}
-		for i, f := range s.LabelFiles {
-			if err := checkDotenv(f, true, ""); err != nil {
-				return nil, l.fail(err, "services", name, "label_file", fmt.Sprint(i))
+		for i := range s.PreStart {
+			if err := l.checkFiles(&s.PreStart[i].ContainerSpec, &envs, &labels, "services", name, "pre_start", strconv.Itoa(i)); err != nil {
+				return nil, err
 			}
-			labels = true
-		}
-		for _, v := range s.Environment {
-			envs = envs || v == nil
 		}
 	}
 	var err error
+	if !l.opts.NoResolveEnv {
+		l.resolveHooks(project)
+	}
 	if envs && !l.opts.NoResolveEnv {
 		if project, err = project.WithServicesEnvironmentResolved(false); err != nil {
 			return nil, l.locate(hideContent(err))
@@ -355,6 +353,27 @@ func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
 		}
 	}
 	return project, nil
+}
+
+// checkFiles checks the env_file and label_file of a container before the
+// library opens them, and notes whether there is anything to read.
+func (l *loading) checkFiles(c *types.ContainerSpec, envs, labels *bool, at ...string) error {
+	for i, f := range c.EnvFiles {
+		if err := checkDotenv(f.Path, bool(f.Required), f.Format); err != nil {
+			return l.fail(err, slices.Concat(at, []string{"env_file", strconv.Itoa(i)})...)
+		}
+		*envs = true
+	}
+	for i, f := range c.LabelFiles {
+		if err := checkDotenv(f, true, ""); err != nil {
+			return l.fail(err, slices.Concat(at, []string{"label_file", strconv.Itoa(i)})...)
+		}
+		*labels = true
+	}
+	for _, v := range c.Environment {
+		*envs = *envs || v == nil
+	}
+	return nil
 }
 
 // listNames is a list for a message, cut where it grows too long to read.

@@ -31,14 +31,14 @@ func (t *translator) mounts(spec *runtime.Spec, c types.ServiceConfig) error {
 	for i, ref := range c.Configs {
 		def := t.project.Configs[ref.Source]
 		f := fileRef{kind: "config", ref: types.FileReferenceConfig(ref), def: types.FileObjectConfig(def), target: configTarget(ref.Source, ref.Target)}
-		if err := t.file(spec, f, "services", c.Name, "configs", strconv.Itoa(i)); err != nil {
+		if err := t.file(spec, f, c.Name, "configs", strconv.Itoa(i)); err != nil {
 			return err
 		}
 	}
 	for i, ref := range c.Secrets {
 		def := t.project.Secrets[ref.Source]
 		f := fileRef{kind: "secret", ref: types.FileReferenceConfig(ref), def: types.FileObjectConfig(def), target: secretTarget(ref.Source, ref.Target)}
-		if err := t.file(spec, f, "services", c.Name, "secrets", strconv.Itoa(i)); err != nil {
+		if err := t.file(spec, f, c.Name, "secrets", strconv.Itoa(i)); err != nil {
 			return err
 		}
 	}
@@ -109,7 +109,7 @@ func (f fileRef) owned() bool {
 
 // file mounts a config or secret read-only, or has its content written into
 // the container where it comes from no file or needs an owner or mode.
-func (t *translator) file(spec *runtime.Spec, f fileRef, at ...string) error {
+func (t *translator) file(spec *runtime.Spec, f fileRef, service string, at ...string) error {
 	if bool(f.def.External) {
 		return t.fail(fmt.Errorf("the %s %q is external: a plain engine keeps no %ss; use file: or environment: instead", f.kind, f.ref.Source, f.kind), f.kind+"s", f.ref.Source)
 	}
@@ -129,16 +129,16 @@ func (t *translator) file(spec *runtime.Spec, f fileRef, at ...string) error {
 	}
 	uid, err := parseID(f.ref.UID)
 	if err != nil {
-		return t.fail(err, append(at, "uid")...)
+		return t.failIn(err, service, append(at, "uid")...)
 	}
 	gid, err := parseID(f.ref.GID)
 	if err != nil {
-		return t.fail(err, append(at, "gid")...)
+		return t.failIn(err, service, append(at, "gid")...)
 	}
 	file := runtime.File{Name: t.store(f, content), Target: f.target, UID: uid, GID: gid}
 	if f.ref.Mode != nil {
 		if *f.ref.Mode < 0 || *f.ref.Mode > 0o7777 {
-			return t.fail(fmt.Errorf("the mode %#o is not between 0 and 07777", int64(*f.ref.Mode)), append(at, "mode")...)
+			return t.failIn(fmt.Errorf("the mode %#o is not between 0 and 07777", int64(*f.ref.Mode)), service, append(at, "mode")...)
 		}
 		file.Mode = uint32(*f.ref.Mode)
 	}

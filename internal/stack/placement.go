@@ -74,13 +74,10 @@ func startFirst(c types.ServiceConfig) bool {
 }
 
 // placement is what the scheduler must know of a service's replicas.
-func (t *translator) placement(c types.ServiceConfig, s *Service) (scheduler.Template, error) {
+func (t *translator) placement(c types.ServiceConfig, s *Service, ext setting) (scheduler.Template, error) {
 	p := scheduler.Template{Stack: t.project.Name, Service: c.Name, Ports: heldPorts(&s.Spec)}
 	p.OS, p.Arch = platform(c.Platform)
-	ext, err := newSetting(c.Extensions[extensionKey], "service", t.fail, "services", c.Name, extensionKey)
-	if err != nil {
-		return p, err
-	}
+	var err error
 	if p.Priority, err = ext.get("priority").integer(0); err != nil {
 		return p, err
 	}

@@ -28,7 +28,7 @@ func (l *Loaded) Select(services []string) (*Loaded, error) {
 	out := *l
 	out.Project = p
 	if !l.loading.opts.AllResources {
-		out.Project = p.WithoutUnnecessaryResources()
+		out.Project = inUse(p)
 	}
 	return &out, nil
 }
@@ -104,6 +104,9 @@ func (l *Loaded) printable() (*types.Project, error) {
 	}
 	return p.WithServicesTransform(func(_ string, s types.ServiceConfig) (types.ServiceConfig, error) {
 		s.EnvFiles = nil
+		for i := range s.PreStart {
+			s.PreStart[i].EnvFiles = nil
+		}
 		return s, nil
 	})
 }
@@ -164,12 +167,16 @@ func (l *Loaded) services() map[string]map[string]bool {
 	return out
 }
 
-// Images lists the images of the active services, each once.
+// Images lists the images of the active services and of their pre_start steps,
+// each once.
 func (l *Loaded) Images() []string {
 	set := map[string]bool{}
 	if l.Project != nil {
 		for _, s := range l.Project.Services {
 			set[imageName(l.Project, s)] = true
+			for _, h := range s.PreStart {
+				set[stepConfig(l.Project, s, h).Image] = true
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(set))

@@ -61,7 +61,7 @@ func TestLists(t *testing.T) {
 	got, _ := loadRich(t)
 	for name, c := range map[string]struct{ got, want []string }{
 		"services": {got.ServiceNames(), []string{"agent", "backup", "included", "migrate", "db", "web", "worker"}},
-		"images":   {got.Images(), []string{"agent", "backup", "included:from-its-own-env", "job:1", "postgres:16", "registry.example.com/web:1.2", "rich-worker"}},
+		"images":   {got.Images(), []string{"agent", "backup", "included:from-its-own-env", "job:1", "postgres:16", "registry.example.com/web:1.2", "rich-worker", "tools:1"}},
 		"volumes":  {got.VolumeNames(), []string{"data", "named"}},
 		"networks": {got.NetworkNames(), []string{"back", "default", "front"}},
 		"profiles": {got.ProfileNames(), []string{"debug"}},

@@ -153,7 +153,7 @@ func (t *translator) security(spec *runtime.Spec, c types.ServiceConfig) error {
 	for _, opt := range c.SecurityOpt {
 		parsed, err := t.securityOpt(opt)
 		if err != nil {
-			return t.fail(err, "services", c.Name, "security_opt")
+			return t.failIn(err, c.Name, "security_opt")
 		}
 		spec.SecurityOpt = append(spec.SecurityOpt, parsed)
 	}

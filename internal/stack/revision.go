@@ -13,18 +13,34 @@ import (
 type identity struct {
 	Spec          runtime.Spec
 	ContainerName string
-	Networks      []string // their revisions, in the order of Spec.Networks
-	Volumes       []string // theirs, in the order of Spec.Mounts
-	Contents      []string // digests of what is mounted from files
+	Networks      []string   // their revisions, in the order of Spec.Networks
+	Volumes       []string   // theirs, in the order of Spec.Mounts
+	Contents      []string   // digests of what is mounted from files
+	PreStart      []identity `json:",omitempty"` // the steps that prepare the container
+	PerReplica    bool       `json:",omitempty"` // of a step
 }
 
 // revision hashes a service. Limits, the engine's restart policy, replicas and
 // dependencies change in place and stay out; so does how the image is built,
-// since a new image is noticed by its ID. Mode and placement stay out too: what
-// they change is where a replica stands, which the planner compares with where
-// it may stand, so that a replica whose node still suits it is kept.
+// since a new image is noticed by its ID. Probes and the hooks that run in the
+// container stay out, as nothing of them is in the container. Mode and placement
+// stay out too: what they change is where a replica stands, which the planner
+// compares with where it may stand, so that a replica whose node still suits it
+// is kept.
 func (t *translator) revision(s *Service) string {
-	id := identity{Spec: s.Spec, ContainerName: s.ContainerName}
+	id := t.identity(&s.Spec)
+	id.ContainerName = s.ContainerName
+	for i := range s.PreStart {
+		step := t.identity(&s.PreStart[i].Spec)
+		step.PerReplica = s.PreStart[i].PerReplica
+		id.PreStart = append(id.PreStart, step)
+	}
+	return hash(id)
+}
+
+// identity is what a new container of a spec is made from.
+func (t *translator) identity(spec *runtime.Spec) identity {
+	id := identity{Spec: *spec}
 	id.Spec.Limits = runtime.Limits{}
 	id.Spec.Restart = runtime.RestartPolicy{}
 	id.Spec.Attach = nil
@@ -32,14 +48,14 @@ func (t *translator) revision(s *Service) string {
 	for _, n := range t.networks {
 		networks[n.Spec.Name] = n.Revision
 	}
-	for _, a := range s.Spec.Networks {
+	for _, a := range spec.Networks {
 		id.Networks = append(id.Networks, networks[a.Network])
 	}
 	volumes := map[string]string{}
 	for _, v := range t.volumes {
 		volumes[v.Spec.Name] = v.Revision
 	}
-	for _, m := range s.Spec.Mounts {
+	for _, m := range spec.Mounts {
 		switch m.Type {
 		case runtime.MountVolume:
 			id.Volumes = append(id.Volumes, volumes[m.Source])
@@ -50,7 +66,7 @@ func (t *translator) revision(s *Service) string {
 		case runtime.MountTmpfs, runtime.MountImage, runtime.MountPipe, runtime.MountCluster:
 		}
 	}
-	return hash(id)
+	return id
 }
 
 // hash is 16 hex digits of the SHA-256 of a value's JSON, in which maps are

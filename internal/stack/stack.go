@@ -44,6 +44,30 @@ func (s *Stack) Service(name string) *Service {
 	return nil
 }
 
+// StepImages returns a service for each image that a service's pre_start steps
+// need besides its own: the one of the stack that builds it, else one that has
+// no more than a name, an image, a platform and a pull policy.
+func (s *Stack) StepImages(svc *Service) []*Service {
+	var out []*Service
+	seen := map[string]bool{svc.Spec.Image: true}
+	for i := range svc.PreStart {
+		step := &svc.PreStart[i]
+		image := step.Spec.Image
+		if seen[image] {
+			continue
+		}
+		seen[image] = true
+		need := &Service{Name: svc.Name, Spec: runtime.Spec{Image: image, Platform: step.Spec.Platform}, PullPolicy: step.PullPolicy}
+		for j := range s.Services {
+			if s.Services[j].Build != nil && s.Services[j].Spec.Image == image {
+				need = &s.Services[j]
+			}
+		}
+		out = append(out, need)
+	}
+	return out
+}
+
 // Network returns the network of that key, or nil.
 func (s *Stack) Network(key string) *Network {
 	for i := range s.Networks {
@@ -105,8 +129,8 @@ type Service struct {
 	// OnUnhealthy is what a failing engine healthcheck leads to; zero: nothing.
 	OnUnhealthy health.Action `json:"onUnhealthy,omitzero"`
 	// WhileUnready is what becomes of a running replica while a dependency with
-	// condition service_healthy is not ready; DependencyDeadline is how long that
-	// is waited for before the start, 0: without end.
+	// condition service_healthy is not ready; DependencyDeadline is how long the
+	// dependencies are waited for before the start counts as failed, 0: without end.
 	WhileUnready       WhileUnready  `json:"whileUnready,omitempty"`
 	DependencyDeadline time.Duration `json:"dependencyDeadline,omitempty"`
 	PreStart           []Init        `json:"preStart,omitempty"`  // run to completion before the container starts, in order
@@ -121,9 +145,10 @@ type Service struct {
 	// that still suits it is not created anew.
 	Placement scheduler.Template `json:"placement,omitzero"`
 	// Revision is the hash of everything that only a new container can change,
-	// the contents of its configs and secrets and the revisions of its networks
-	// included. Limits, the engine's restart policy, mode, replicas, placement
-	// and dependencies are not part of it: they change in place.
+	// its pre_start steps, the contents of its configs and secrets and the
+	// revisions of its networks included. Limits, probes, the other hooks, the
+	// engine's restart policy, mode, replicas, placement and dependencies are not
+	// part of it: they change in place.
 	Revision string `json:"revision"`
 }
 
@@ -147,8 +172,12 @@ type Hook struct {
 }
 
 // Init is a container that runs to completion before the service's own starts.
+// Its spec is complete; references and templates stand in it as in the service's
+// own. It mounts what the service mounts except anonymous volumes, which only
+// exist once a replica's container does, and has no name on the networks.
 type Init struct {
 	Spec       runtime.Spec `json:"spec"`
+	PullPolicy string       `json:"pullPolicy,omitempty"` // as of a service; its image is built only where it is the service's
 	PerReplica bool         `json:"perReplica,omitempty"` // false: once for the service and its revision
 }
 

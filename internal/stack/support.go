@@ -1,6 +1,11 @@
 package stack
 
-import "slices"
+import (
+	"slices"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/types"
+)
 
 // Class says what becomes of a key.
 type Class string
@@ -22,6 +27,8 @@ type Support struct {
 
 	// only limits a later or refused key to some of its values.
 	only func(value any) bool
+	// derived: the key stands under pre_start and shares the fate of the service's own.
+	derived bool
 }
 
 // message is what a user reads where the key stands.
@@ -39,10 +46,8 @@ func (s *Support) message() string {
 // SupportTable classifies every key of the Compose specification and of
 // x-berth. A test holds it against the library's types and the two schemas.
 func SupportTable() []Support {
-	return slices.Concat(
-		topLevelTable(), serviceTable(), processTable(), resourceTable(), mountTable(), networkTable(), deployTable(), buildTable(),
-		objectTable(), extensionTable(),
-	)
+	service := slices.Concat(serviceTable(), processTable(), resourceTable(), mountTable(), networkTable(), deployTable(), buildTable())
+	return slices.Concat(topLevelTable(), service, hookTable(), stepTable(service), objectTable(), extensionTable())
 }
 
 // key is one line of a group: its name below the group's prefix and a note.
@@ -121,11 +126,6 @@ func serviceTable() []Support {
 			key{"pull_policy", ""}, key{"pull_refresh_after", "with pull_policy: refresh"},
 			key{"deploy", ""},
 		),
-		later(p,
-			key{"post_start", "hooks after the start are not run"},
-			key{"pre_stop", "hooks before the stop are not run"},
-		),
-		fatal(p, Later, key{"pre_start", "the service would run without its preparation; run it as a service of its own and depend on it with service_completed_successfully"}),
 		fatal(p, Refused,
 			key{"provider", "it runs a program of Docker Compose's; declare the service itself"},
 			key{"models", "there is no model runner; run the model as a service"},
@@ -142,6 +142,39 @@ func serviceTable() []Support {
 			key{"volume_driver", "not part of the specification; name the driver under volumes:"},
 		),
 	)
+}
+
+// hookTable are the commands and containers around a service's life.
+func hookTable() []Support {
+	const p = "services.*."
+	return slices.Concat(
+		carried(p, key{"post_start", "in order, each time the container has started; one that fails stops it"}),
+		carried(p+"post_start.*.", names("command", "user", "privileged", "working_dir", "environment")...),
+		carried(p, key{"pre_stop", "in order, before the container is told to stop, within its stop_grace_period; not when it ends by itself"}),
+		carried(p+"pre_stop.*.", names("command", "user", "privileged", "working_dir", "environment")...),
+		carried(p,
+			key{"pre_start", "containers that run to their end before the service starts; " +
+				"each takes every key that describes a container, and has the service's value where it does not give its own, also for its limits and mounts"},
+			key{"pre_start.*.per_replica", "false: once for the service and its revision"},
+		),
+	)
+}
+
+// stepTable are the keys of a pre_start step that the specification has for
+// every container.
+func stepTable(service []Support) []Support {
+	const prefix = "services.*."
+	var out []Support
+	for _, s := range service {
+		name, ok := strings.CutPrefix(s.Path, prefix)
+		first, _, _ := strings.Cut(name, ".")
+		if !ok || !slices.Contains(types.ContainerSpecAttributes, first) {
+			continue
+		}
+		s.Path, s.derived = prefix+"pre_start.*."+name, true
+		out = append(out, s)
+	}
+	return out
 }
 
 func processTable() []Support {
@@ -220,7 +253,7 @@ func networkTable() []Support {
 			key{"", "two services, or two replicas, cannot hold one fixed host port"},
 			key{".*.target", ""}, key{".*.published", "a port or a range the engine chooses from"}, key{".*.host_ip", ""}, key{".*.protocol", ""},
 			key{".*.mode", "on one engine both modes publish on its host"},
-			key{".*.name", "information for readers"}, key{".*.app_protocol", "information for readers"},
+			key{".*.name", "what a probe may call the port"}, key{".*.app_protocol", "information for readers"},
 		),
 	)
 }
@@ -341,12 +374,12 @@ func extensionTable() []Support {
 			key{"reservations", "disk and network, counted against the node's"},
 			key{"nodeSelector", ""}, key{"affinity", ""}, key{"antiAffinity", ""},
 			key{"tolerations", ""}, key{"spread", ""},
+			key{"probes", "startup, readiness, liveness; without readiness the engine's healthcheck counts as it"},
+			key{"onUnhealthy", "none (the default), restart, recreate, stop, pause; what a failing healthcheck of the engine leads to"},
+			key{"dependsOn", "whileUnready: keep (the default), pause, stop while a dependency with service_healthy is not ready; deadline: how long dependencies are waited for"},
 		),
 		later("services.*.x-berth.",
 			key{"publish", "the engine holds the published ports"},
-			key{"probes", "only the engine's healthcheck counts"},
-			key{"onUnhealthy", "nothing follows from a failing healthcheck"},
-			key{"dependsOn", "dependencies count at the start only"},
 			key{"rollout", "a changed service is replaced as Compose replaces it"},
 			key{"drain", "there is no balancer"}, key{"balance", "there is no balancer"},
 			key{"discovery", "the service's name resolves to all its containers"},

@@ -134,7 +134,7 @@ func supportPage(table []Support) string {
 		{"Secrets", "secrets.*"}, {"Configs", "configs.*"}, {"x-berth", "x-berth"},
 	}
 	for _, sec := range sections {
-		rows := slices.DeleteFunc(slices.Clone(table), func(s Support) bool { return sectionOf(s.Path) != sec.prefix })
+		rows := slices.DeleteFunc(slices.Clone(table), func(s Support) bool { return s.derived || sectionOf(s.Path) != sec.prefix })
 		slices.SortFunc(rows, func(a, b Support) int { return strings.Compare(a.Path, b.Path) })
 		fmt.Fprintf(&b, "\n## %s\n\n| Key | | Note |\n|---|---|---|\n", sec.title)
 		for _, s := range rows {

@@ -24,6 +24,12 @@ type translator struct {
 	digests  map[string]string // of the file contents that are part of a revision
 	networks map[string]Network
 	volumes  map[string]Volume
+	below    []string // where in a service the container stands that is translated; nil: its own
+}
+
+// failIn is an error about a key of the container that is translated.
+func (t *translator) failIn(err error, service string, path ...string) error {
+	return t.fail(err, slices.Concat([]string{"services", service}, t.below, path)...)
 }
 
 func newTranslator(l *loading, p *types.Project) *translator {
@@ -44,7 +50,7 @@ func (t *translator) stack() (*Stack, error) {
 		Inactive:    p.DisabledServiceNames(),
 	}
 	slices.Sort(s.Inactive)
-	used := p.WithoutUnnecessaryResources()
+	used := inUse(p)
 	if t.opts.AllResources {
 		used = p
 	}
@@ -129,30 +135,45 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		DependsOn:     dependencies(c),
 		Develop:       c.Develop != nil,
 	}
+	if err := t.container(&s.Spec, c); err != nil {
+		return s, err
+	}
 	spec := &s.Spec
-	t.process(spec, c)
-	t.host(spec, c)
-	if err := t.connections(spec, c); err != nil {
-		return s, err
-	}
-	if err := t.mounts(spec, c); err != nil {
-		return s, err
-	}
-	if err := t.security(spec, c); err != nil {
-		return s, err
-	}
-	spec.Limits, spec.Fixed = limits(c), t.fixed(c)
-	spec.Devices, spec.DeviceRequests = devices(c)
-	spec.CgroupRules = c.DeviceCgroupRules
+	spec.Limits = limits(c)
 	s.Restart, spec.Restart = t.restart(c)
 	if c.Build != nil {
 		s.Build = build(t.project, c)
 		spec.Image = imageName(t.project, c)
 	}
+	s.PostStart, s.PreStop = hooks(c.PostStart), hooks(c.PreStop)
+	if err := t.steps(&s, c); err != nil {
+		return s, err
+	}
 	s.Revision = t.revision(&s)
-	var err error
-	s.Placement, err = t.placement(c, &s)
+	ext, err := newSetting(c.Extensions[extensionKey], "service", t.fail, "services", c.Name, extensionKey)
+	if err != nil {
+		return s, err
+	}
+	if err := t.health(&s, c, ext); err != nil {
+		return s, err
+	}
+	s.Placement, err = t.placement(c, &s, ext)
 	return s, err
+}
+
+// container is what a service and a step before its start have in common.
+func (t *translator) container(spec *runtime.Spec, c types.ServiceConfig) error {
+	t.process(spec, c)
+	t.host(spec, c)
+	for _, part := range []func(*runtime.Spec, types.ServiceConfig) error{t.connections, t.mounts, t.security} {
+		if err := part(spec, c); err != nil {
+			return err
+		}
+	}
+	spec.Fixed = t.fixed(c)
+	spec.Devices, spec.DeviceRequests = devices(c)
+	spec.CgroupRules = c.DeviceCgroupRules
+	return nil
 }
 
 // pullPolicy writes refresh with its age as every_<age>; without one the image
@@ -297,10 +318,10 @@ func (t *translator) connections(spec *runtime.Spec, c types.ServiceConfig) erro
 	}
 	var err error
 	if spec.Ports, err = ports(c.Ports); err != nil {
-		return t.fail(err, "services", c.Name, "ports")
+		return t.failIn(err, c.Name, "ports")
 	}
 	if spec.Expose, err = expose(c.Expose); err != nil {
-		return t.fail(err, "services", c.Name, "expose")
+		return t.failIn(err, c.Name, "expose")
 	}
 	for _, link := range c.Links {
 		name, alias, ok := strings.Cut(link, ":")
