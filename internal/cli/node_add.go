@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,7 +40,13 @@ func newNodeAdd(a *app) *cobra.Command {
 	return cmd
 }
 
+// nodeName is what a node may be called.
+var nodeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
+
 func (a *app) nodeAdd(ctx context.Context, flags stack.NodeFlags, overcommit bool) error {
+	if !nodeName.MatchString(flags.Name) {
+		return fmt.Errorf("node add: %q is no name for a node; use at most 63 letters, digits and . _ -, a letter or digit first", ellipsis(flags.Name, 80))
+	}
 	n, err := stack.ParseNode(flags)
 	if err != nil {
 		return fmt.Errorf("node add: %w", err)

@@ -117,6 +117,8 @@ func TestBadNodeCommandsSayOneClearThing(t *testing.T) {
 		want string
 	}{
 		{[]string{"node", "lst"}, `berth: node: unknown command "lst"; see berth node --help`},
+		{[]string{"node", "add", "a/b", "--cpus", "1"}, `berth: node add: "a/b" is no name for a node; use at most 63 letters, digits and . _ -, a letter or digit first`},
+		{[]string{"node", "add", ""}, `berth: node add: "" is no name for a node; use at most 63 letters, digits and . _ -, a letter or digit first`},
 		{[]string{"node", "ls", "--format", "yaml"}, `berth: --format "yaml" is unknown; use table or json`},
 		{[]string{"node", "cordon", "edge-1", "edge-9"}, "berth: no such node: edge-9 (there is edge-1, edge-2, local)"},
 		{[]string{"node", "drain", "edge-9"}, "berth: no such node: edge-9 (there is edge-1, edge-2, local)"},
