@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -187,4 +188,17 @@ func TestRebalanceWithNothingToMove(t *testing.T) {
 	}
 	b.wantOut("")
 	b.wantInErr("berth: rebalance: a node is down\n")
+}
+
+func TestRebalanceInterruptedGoesOn(t *testing.T) {
+	b := nodeBench(t)
+	b.daemon.rebalance = balanced
+	ctx, stop := context.WithCancel(t.Context())
+	b.daemon.pending = func(context.Context, func(api.Event)) { stop() }
+	if code := b.runContext(ctx, "rebalance"); code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+	if got, want := b.err.String(), "berth: interrupted; the daemon goes on with the moves\n"; got != want {
+		t.Errorf("standard error %q, want %q", got, want)
+	}
 }
