@@ -21,6 +21,7 @@ const (
 	LabelRevision = "io.berth.revision"
 	LabelNode     = "io.berth.node"
 	LabelOneOff   = "io.berth.oneoff"
+	LabelInit     = "io.berth.init"   // on a container of a pre_start step: its number
 	LabelFiles    = "io.berth.files"  // on a volume: it holds a container's configs and secrets, and goes with it
 	LabelHelper   = "io.berth.helper" // on a container of Berth's own, and its image: it belongs to no stack
 

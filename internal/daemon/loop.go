@@ -210,7 +210,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	l.forgetLocked(d, plan)
 	for _, s := range plan.Steps {
 		l.record.Memory.Begin(s)
-		l.unsaved = l.unsaved || s.Ends != nil // what follows must not depend on this daemon
+		l.unsaved = l.unsaved || s.Ends != nil || s.Prepares != "" // what follows must not depend on this daemon
 	}
 	l.tailLocked(ctx, plan, l.observed)
 	l.saveIfDueLocked()

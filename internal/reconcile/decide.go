@@ -27,6 +27,7 @@ func Decide(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 		for _, svc := range v.order {
 			v.service(svc)
 		}
+		v.sweepInits()
 		v.oneOffs()
 		v.orphans(d.RemoveOrphans, nil)
 		v.sweep()
@@ -51,6 +52,8 @@ type view struct {
 	jobs       map[string]bool              // services others wait to complete
 	replicas   map[string]map[int][]*member // ours, by service and slot
 	oneoffs    map[string][]*member         // ours, by service
+	inits      map[string]*member           // ours, of pre_start steps, by name
+	preparing  map[string]int               // by name of such a container: the slot that runs it
 	strangers  []*runtime.Container         // carry the stack's label, but are not ours
 	unexplored []*member                    // ours, of services the file does not have
 	byName     map[string]*runtime.Container
@@ -81,12 +84,13 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 		dependents: map[string][]string{},
 		replicas:   map[string]map[int][]*member{},
 		oneoffs:    map[string][]*member{},
-		byName:     make(map[string]*runtime.Container, len(o.Containers)),
-		requests:   map[string]*Request{},
-		pulling:    map[string]bool{},
-		nets:       map[string]netState{},
-		moving:     map[string]Hold{},
-		onMove:     map[string]int{},
+		inits:      map[string]*member{}, preparing: map[string]int{},
+		byName:   make(map[string]*runtime.Container, len(o.Containers)),
+		requests: map[string]*Request{},
+		pulling:  map[string]bool{},
+		nets:     map[string]netState{},
+		moving:   map[string]Hold{},
+		onMove:   map[string]int{},
 	}
 	v.plan.Stack = d.Stack.Name
 	v.jobs = Jobs(d.Stack)
@@ -118,6 +122,8 @@ func (v *view) index(c *runtime.Container) {
 	}
 	mem := &member{Container: c, id: id}
 	switch {
+	case c.Labels[runtime.LabelInit] != "":
+		v.inits[c.Name] = mem
 	case id.OneOff:
 		v.oneoffs[id.Service] = append(v.oneoffs[id.Service], mem)
 	case v.d.Stack.Service(id.Service) != nil:

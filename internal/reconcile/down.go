@@ -13,6 +13,8 @@ import (
 func (v *view) down() {
 	left := v.downContainers()
 	left = v.downOneOffs() || left
+	v.sweepInits()
+	left = left || len(v.inits) > 0
 	before := len(v.plan.Steps) + len(v.plan.Holds)
 	v.orphans(v.d.Down.RemoveOrphans, v.d.Down.Grace)
 	left = left || len(v.plan.Steps)+len(v.plan.Holds) > before

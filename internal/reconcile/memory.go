@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-dev/berth/health"
@@ -25,6 +26,9 @@ type Memory struct {
 	Acted map[Key]time.Time `json:"acted,omitempty"`
 	// Hooked is the start of a container, by its ID, for which its hooks were run.
 	Hooked map[string]time.Time `json:"hooked,omitempty"`
+	// Prepared are the pre_start steps that are done: by container, or by service
+	// and revision.
+	Prepared map[string]bool `json:"prepared,omitempty"`
 	// Failures are the steps that failed last, by what they act on.
 	Failures map[Key]Failure `json:"-"`
 	// InFlight are the steps being carried out, by what they act on.
@@ -76,6 +80,12 @@ func (m *Memory) Begin(s Step) {
 		m.InFlight = map[Key]Step{}
 	}
 	m.InFlight[s.Key] = s
+	if s.Prepares != "" {
+		if m.Prepared == nil {
+			m.Prepared = map[string]bool{}
+		}
+		m.Prepared[s.Prepares] = true
+	}
 	if s.Ends != nil {
 		if m.Ended == nil {
 			m.Ended = map[Key]Ended{}
@@ -134,6 +144,16 @@ func (m *Memory) End(s Step, err error, now time.Time) {
 		delete(m.Updated, s.Container)
 		delete(m.Made, s.Container)
 		delete(m.Hooked, s.Container)
+		m.unprepare(s.Container)
+	}
+}
+
+// unprepare forgets what was prepared for a container that is gone.
+func (m *Memory) unprepare(container string) {
+	for key := range m.Prepared {
+		if id, _, _ := strings.Cut(key, "#"); id == container {
+			delete(m.Prepared, key)
+		}
 	}
 }
 

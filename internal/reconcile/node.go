@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -92,6 +93,23 @@ func (v *view) parent(svc *stack.Service, slot int) string {
 		return n.Parent
 	}
 	return ""
+}
+
+// limitsOn are a service's limits on a node. A CPU limit beyond the node's own is
+// no ceiling, and an engine on cgroup v1 refuses it.
+func (v *view) limitsOn(svc *stack.Service, name string) runtime.Limits {
+	l := svc.Spec.Limits
+	n := v.nodeNamed(name)
+	if n == nil || n.Parent == "" || n.Capacity.CPU == 0 || svc.Spec.Fixed.CgroupParent != "" {
+		return l
+	}
+	most := n.Capacity.CPU * 1_000_000 // a millicore in nanocores
+	l.NanoCPUs = min(l.NanoCPUs, most)
+	if l.CPUQuota > 0 {
+		period := cmp.Or(l.CPUPeriod, 100_000)
+		l.CPUQuota = min(l.CPUQuota, n.Capacity.CPU*period/1000)
+	}
+	return l
 }
 
 // mayMove reports whether a replica may change its node now: one replica of a

@@ -221,9 +221,16 @@ func (v *view) staleNetwork(svc *stack.Service) string {
 // image says why a service's image is not there, and plans to fetch or build
 // it, once for all services that use it.
 func (v *view) image(svc *stack.Service) (string, HoldKind) {
-	ref := svc.Spec.Image
+	if pin := v.d.Services[svc.Name].ImageID; pin != "" && v.o.Images[pin].ID != "" {
+		return "", ""
+	}
+	return v.imageRef(svc, svc.Spec.Image)
+}
+
+// imageRef is image for one reference.
+func (v *view) imageRef(svc *stack.Service, ref string) (string, HoldKind) {
 	key := Key("image/" + ref)
-	if pin := v.d.Services[svc.Name].ImageID; v.o.Images[ref].ID != "" || (pin != "" && v.o.Images[pin].ID != "") {
+	if v.o.Images[ref].ID != "" {
 		return "", ""
 	}
 	if !v.pulling[ref] {

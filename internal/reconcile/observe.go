@@ -372,6 +372,9 @@ func imageRefs(d *Desired) []string {
 	if d.Stack != nil {
 		for i := range d.Stack.Services {
 			refs[d.Stack.Services[i].Spec.Image] = true
+			for j := range d.Stack.Services[i].PreStart {
+				refs[d.Stack.Services[i].PreStart[j].Spec.Image] = true
+			}
 		}
 	}
 	for _, st := range d.Services {

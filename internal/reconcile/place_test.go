@@ -424,3 +424,17 @@ func TestAMoveThatNoLongerFitsIsDropped(t *testing.T) {
 		t.Errorf("satisfied %v, plan:\n%s", p.Satisfied, p)
 	}
 }
+
+// A CPU limit beyond the node's is cut to it, at the creation and ever after.
+func TestLimitsStayWithinTheNode(t *testing.T) {
+	web := needs(svc("web", 1), 100, 64)
+	web.Spec.Limits.NanoCPUs = 2e9
+	f := on(shop(web), node("edge-1", 500, 256))
+	if got := f.plan().Steps[0].Spec.Limits.NanoCPUs; got != 5e8 {
+		t.Errorf("created with %d nanocores", got)
+	}
+	f.has("web", 1, runtime.Running, at("edge-1"), func(c *runtime.Container) { c.Limits.NanoCPUs = 5e8 })
+	if p := f.plan(); !p.Empty() {
+		t.Errorf("the cut limit is taken for a drift:\n%s", p)
+	}
+}

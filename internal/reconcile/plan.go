@@ -89,6 +89,8 @@ type Step struct {
 	Command []string     `json:"-"` // exec
 	URL     string       `json:"-"` // notify
 	Since   time.Time    `json:"-"` // hook: start of the run; exec, notify: when the probe failed
+	// Prepares names what a pre_start step that is removed has prepared.
+	Prepares string `json:"-"`
 	// Finished is when the run ended that a start follows.
 	Finished time.Time `json:"-"`
 }

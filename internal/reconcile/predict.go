@@ -58,7 +58,7 @@ type world struct {
 
 func newWorld(d *Desired, o *Observed, m *Memory) *world {
 	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
-	w.m.Healed = maps.Clone(m.Healed)
+	w.m.Healed, w.m.Prepared = maps.Clone(m.Healed), maps.Clone(m.Prepared)
 	w.m.Backoff, w.m.Ended, w.m.Acted, w.m.Hooked = maps.Clone(m.Backoff), maps.Clone(m.Ended), maps.Clone(m.Acted), maps.Clone(m.Hooked)
 	w.o.Probes = copyMap(o.Probes)
 	w.d.Requests, w.d.OneOffs = slices.Clone(d.Requests), slices.Clone(d.OneOffs)
@@ -134,7 +134,7 @@ func (w *world) move(s Step, now time.Time) error {
 	if err := runtime.CheckTransition(c.Name, c.State, runtime.Op(s.Op)); err != nil {
 		return err
 	}
-	if s.Ends != nil {
+	if s.Ends != nil || s.Prepares != "" {
 		w.m.Begin(s)
 		delete(w.m.InFlight, s.Key)
 	}
@@ -199,7 +199,7 @@ func (w *world) endJobs(now time.Time) bool {
 	for i := range w.o.Containers {
 		c := &w.o.Containers[i]
 		id, err := runtime.ParseIdentity(c.Labels)
-		if err == nil && jobs[id.Service] && c.State == runtime.Running {
+		if err == nil && (jobs[id.Service] || c.Labels[runtime.LabelInit] != "") && c.State == runtime.Running {
 			c.State, c.ExitCode, c.Finished, ended = runtime.Exited, 0, now, true
 		}
 	}

@@ -47,6 +47,7 @@ func (v *view) render(svc *stack.Service, slot int, old *member) (*runtime.Spec,
 		spec.Image = pin // the tag means another image by now
 	}
 	v.expandTemplates(&spec, svc, slot)
+	spec.Limits = v.limitsOn(svc, v.places.node[ReplicaKey(svc.Name, slot)])
 	spec.Fixed.CgroupParent = cmp.Or(spec.Fixed.CgroupParent, v.parent(svc, slot))
 	name := v.containerName(svc, slot)
 	spec.Networks = slices.Clone(spec.Networks)

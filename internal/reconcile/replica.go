@@ -407,7 +407,7 @@ func (v *view) start(svc *stack.Service, slot int, c *member, cause string) bool
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: c.Name, Reason: "is made anew"})
 		return true
 	}
-	if !v.dependenciesMet(svc, slot, c.Name) {
+	if !v.dependenciesMet(svc, slot, c.Name) || v.prepare(svc, slot, c) {
 		return true
 	}
 	s := v.replicaStep(OpStart, svc, slot, c, cause)
@@ -494,7 +494,8 @@ func (v *view) update(svc *stack.Service, slot int, c *member) {
 	if !runtime.Transition(c.State, runtime.OpUpdate).OK() {
 		return
 	}
-	changed := limitsDiff(svc.Spec.Limits, c.Limits)
+	limits := v.limitsOn(svc, nodeOf(c))
+	changed := limitsDiff(limits, c.Limits)
 	if normalPolicy(svc.Spec.Restart) != normalPolicy(c.Restart) {
 		changed = append(changed, "restart")
 	}
@@ -502,7 +503,7 @@ func (v *view) update(svc *stack.Service, slot int, c *member) {
 		return
 	}
 	s := v.replicaStep(OpUpdate, svc, slot, c, "changed: "+strings.Join(changed, ", "))
-	s.Limits, s.Restart = svc.Spec.Limits, svc.Spec.Restart
+	s.Limits, s.Restart = limits, svc.Spec.Restart
 	if u, ok := v.m.Updated[c.ID]; ok && u.Limits == s.Limits && u.Restart == s.Restart {
 		if age := v.now.Sub(u.At).Seconds(); age >= 0 && age < updateRetry {
 			v.hold(Hold{
