@@ -42,6 +42,7 @@ var mayImport = []struct {
 	{"integration/", []string{"runtime", "runtime/", "internal/", "integration/"}},
 	{"compose-examples", nil},
 	{"compose-examples/quickstart/", []string{"compose-examples/quickstart/"}},
+	{"compose-examples/selfheal/", []string{"compose-examples/selfheal/"}},
 	{"compose-examples/shop/", []string{"compose-examples/shop/"}},
 	{"compose-examples/images/", nil},
 }
