@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -40,6 +41,7 @@ func main() {
 func behaviours() map[string]func([]string) (int, error) {
 	return map[string]func([]string) (int, error){
 		"serve":       serve,
+		"relay":       relay,
 		"sleep":       sleep,
 		"exit":        exit,
 		"print":       printLines,
@@ -126,9 +128,14 @@ func serve(args []string) (int, error) {
 		b := touch(n)
 		held.Store(&b)
 	})
+	return listen(port, mux)
+}
+
+// listen serves until SIGTERM, then lets the requests at hand finish.
+func listen(port string, handler http.Handler) (int, error) {
 	ctx, stop := terminated()
 	defer stop()
-	srv := &http.Server{Addr: ":" + port, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Addr: ":" + port, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ListenAndServe() }()
 	fmt.Println("listening on", port)
@@ -141,6 +148,62 @@ func serve(args []string) (int, error) {
 		fmt.Println("stopping")
 		return 0, srv.Shutdown(end)
 	}
+}
+
+// relay url: HTTP on 8080 until SIGTERM. GET / answers what url does, from the
+// first of the name's addresses that takes a connection; a request that fails is
+// made once more.
+func relay(args []string) (int, error) {
+	if len(args) != 1 {
+		return 2, errors.New("relay needs a URL")
+	}
+	c := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialAny}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		body, err := fetch(&c, args[0])
+		if err != nil {
+			fmt.Println("again after", err)
+			body, err = fetch(&c, args[0])
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		_, _ = w.Write(body)
+	})
+	return listen("8080", mux)
+}
+
+// dialAny connects to the first address of a host that takes the connection at
+// once: that of a container that has just ended is silent.
+func dialAny(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	d := net.Dialer{Timeout: 300 * time.Millisecond}
+	for _, a := range addresses {
+		var conn net.Conn
+		if conn, err = d.DialContext(ctx, network, net.JoinHostPort(a, port)); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
+}
+
+// fetch is the body of a 2xx.
+func fetch(c *http.Client, url string) ([]byte, error) {
+	resp, err := c.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("status %s", resp.Status)
+	}
+	return body, err
 }
 
 // sleep [duration]: waits, for ever without one; SIGTERM ends it with 0.
