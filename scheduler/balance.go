@@ -61,7 +61,7 @@ func (p *planner) redo(old *draft, without map[Placement]bool) *draft {
 	d := p.draft()
 	slots := make(map[Placement]int32, len(d.items))
 	for slot := range d.items {
-		slots[d.items[slot].placement] = int32(slot) //nolint:gosec // bounded by memory
+		slots[d.items[slot].placement] = int32(slot)
 	}
 	for _, m := range old.moves {
 		slot, to := slots[m.Placement], d.byName[m.To]
@@ -98,7 +98,7 @@ func (d *draft) restless() map[Placement]bool {
 		if !it.moved {
 			continue
 		}
-		if to, _ := tree.bestPlace(int32(slot)); to != nil { //nolint:gosec // bounded by memory
+		if to, _ := tree.bestPlace(int32(slot)); to != nil {
 			again[it.placement] = true
 		}
 	}
@@ -120,7 +120,7 @@ type bunches []*bunch
 func (b bunches) Len() int           { return len(b) }
 func (b bunches) Less(i, j int) bool { return b[i].compare(b[j]) < 0 }
 func (b bunches) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }
-func (b *bunches) Push(x any)        { *b = append(*b, x.(*bunch)) } //nolint:errcheck,forcetypeassert // only this file pushes
+func (b *bunches) Push(x any)        { *b = append(*b, x.(*bunch)) }
 func (b *bunches) Pop() any {
 	old := *b
 	last := old[len(old)-1]

@@ -154,7 +154,7 @@ func (s *Shape) dominant(total [resourceKinds]uint64) int64 {
 			most = 1 << 40
 		}
 	}
-	return int64(most) //nolint:gosec // at most 2^40
+	return int64(most)
 }
 
 // reckon sets what a node adds to the squared use.

@@ -151,16 +151,21 @@ type search struct {
 	most  int64 // that the replica may add; of the best node, what it adds
 }
 
-// search goes through what may be as good as the best so far. Of nodes that are
-// equal the one with the lowest index wins.
+// all goes through what may be better than the best so far.
 func (s *search) all() {
 	for _, root := range s.roots {
-		s.branch(root, s.atLeast(root))
+		s.branch(root, s.promise(root))
 	}
 }
 
-func (s *search) branch(at int32, atLeast int64) {
-	if atLeast > s.most {
+// promise is what a replica adds at least on a branch, but for what the terms
+// are rounded: by no more than the slack.
+type promise struct{ added, slack int64 }
+
+func (s *search) branch(at int32, p promise) {
+	// As long as there is none, no node that gains enough may be missed. Later on
+	// a gain of some millionths is not worth the search.
+	if s.best == nil && p.added-p.slack > s.most || s.best != nil && p.added >= s.most {
 		return
 	}
 	down := s.branches[at].down
@@ -169,27 +174,25 @@ func (s *search) branch(at int32, atLeast int64) {
 		return
 	}
 	first, second := down, down+1
-	a, b := s.atLeast(first), s.atLeast(second)
-	if b < a {
-		first, second, a, b = second, first, b, a
+	p, q := s.promise(first), s.promise(second)
+	if q.added < p.added {
+		first, second, p, q = second, first, q, p
 	}
-	s.branch(first, a)
-	s.branch(second, b)
+	s.branch(first, p)
+	s.branch(second, q)
 }
 
 func (s *search) look(nodes []*node) {
 	for _, n := range nodes {
 		added := s.draft.added(n, s.shape)
-		if added > s.most || n.index == s.from || added == s.most && s.best != nil && s.best.index < n.index || !s.fits(n) {
+		if added > s.most || added == s.most && s.best != nil || n.index == s.from || !s.fits(n) {
 			continue
 		}
 		s.best, s.most = n, added
 	}
 }
 
-// atLeast is no more than what the replica adds on any node of the branch. The
-// allowance is for what the terms are rounded.
-func (s *search) atLeast(at int32) (sum int64) {
+func (s *search) promise(at int32) (p promise) {
 	b := &s.branches[at]
 	n := b.nodes[0]
 	for k, need := range s.shape.score {
@@ -198,14 +201,14 @@ func (s *search) atLeast(at int32) (sum int64) {
 			continue
 		}
 		used := b.least[k]
-		allowance := 2 * (w/1000 + 1) * (2*(used+need)/n.alloc[k] + 4)
-		sum += s.draft.term(n, k, used+need) - b.cost[k] - allowance
+		p.added += s.draft.term(n, k, used+need) - b.cost[k]
+		p.slack += 2 * (w/1000 + 1) * (2*(used+need)/n.alloc[k] + 4)
 	}
-	return sum
+	return p
 }
 
-// bestPlace finds the node on which the replica lowers the squared use most, the
-// one of lowest index among equals; nil when it gains less than it must.
+// bestPlace finds the node on which the replica lowers the squared use most, to
+// a few millionths; nil when it gains less than it must on every node.
 func (t *nodeTree) bestPlace(slot int32) (*node, int64) {
 	d := t.draft
 	r := &d.records[slot]

@@ -93,7 +93,7 @@ func (c packingClass) instances(perSize int) []packing {
 	var all []packing
 	for _, n := range []int{99, 201, 501} {
 		for range perSize {
-			rng := rand.New(rand.NewPCG(uint64(len(all)), 2001)) //nolint:gosec // the same on every run
+			rng := rand.New(rand.NewPCG(uint64(len(all)), 2001))
 			items := c.draw(rng, n)
 			rng.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
 			all = append(all, packing{items, c.capacity})

@@ -305,7 +305,7 @@ func TestRebalanceRefusesWhatCannotBe(t *testing.T) {
 
 // crowd is a cluster in which the first nodes are full and the last are empty.
 func crowd(b *testing.B, nodes, replicas int) *world {
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same on every run
+	rng := rand.New(rand.NewPCG(1, 2))
 	w := newWorld(b, scheduler.Policy{Strategy: scheduler.StrategyBinpack})
 	for i := range nodes {
 		if err := w.AddNode(node(fmt.Sprintf("node-%05d", i), 100)); err != nil {

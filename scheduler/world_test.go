@@ -129,7 +129,7 @@ func drawTemplate(t *rapid.T, name string) scheduler.Template {
 	case 3:
 		tmpl.MaxPerNode = rapid.IntRange(1, 2).Draw(t, "perNode")
 	case 4:
-		tmpl.Ports = []scheduler.HostPort{{Port: uint16(rapid.IntRange(80, 82).Draw(t, "port"))}} //nolint:gosec // 80 to 82
+		tmpl.Ports = []scheduler.HostPort{{Port: uint16(rapid.IntRange(80, 82).Draw(t, "port"))}}
 	case 5:
 		tmpl.Tolerate = []scheduler.Toleration{{Key: "dedicated", Exists: true}}
 	}
