@@ -121,7 +121,7 @@ func showStep(ui progress, e api.Event) {
 func showHold(ui progress, h *reconcile.Hold) {
 	switch h.Kind {
 	case reconcile.HoldWaiting:
-		for _, object := range []string{"network ", "volume ", "image "} {
+		for _, object := range []string{"network ", "volume ", "image ", "node "} {
 			if strings.HasPrefix(h.Reason, "waits for "+object) {
 				return // that object's own line says it, and it takes a moment only
 			}

@@ -150,7 +150,14 @@ func (d *Daemon) dispatch(ev runtime.Event) {
 		d.nodes.poke()
 	}
 	if name := ev.Labels[runtime.LabelComposeProject]; ev.Type == "container" {
-		if l := d.loop(name); l != nil && l.obs.Event(ev) {
+		l := d.loop(name)
+		if l == nil {
+			return
+		}
+		if ev.Action == "oom" {
+			l.noteOOM(ev)
+		}
+		if l.obs.Event(ev) {
 			l.wakeUp()
 		}
 		return

@@ -42,6 +42,7 @@ type loop struct {
 	finished []finished                              // steps that have ended since the last turn began
 	probing  map[string]bool                         // what the prober knows of this stack
 	ways     map[string]map[health.Role]health.Route // of the probes, by container ID
+	ooms     map[string]oomSeen                      // by container ID
 	tails    map[string]lastOutput                   // of failed containers, by ID
 }
 
@@ -256,7 +257,8 @@ func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *recon
 	defer n.placing.Unlock()
 	l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
 	l.probeLocked(l.observed)
-	l.observed.Tails = l.tailsLocked()
+	l.observed.Tails, l.observed.OOMs = l.tailsLocked(), l.oomsLocked()
+	l.unsaved = l.record.Memory.NoteOOMs(l.observed) || l.unsaved
 	l.plan = reconcile.Decide(l.record.Desired, l.observed, &l.record.Memory, now)
 	return l.plan, n.take(l.name, l.plan.Placed)
 }

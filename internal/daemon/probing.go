@@ -188,15 +188,18 @@ const tailLines = 3
 func (l *loop) tailLocked(ctx context.Context, plan *reconcile.Plan, obs *reconcile.Observed) {
 	for _, id := range plan.Culprits {
 		i := slices.IndexFunc(obs.Containers, func(c runtime.Container) bool { return c.ID == id })
-		if i < 0 || l.tails[id].started.Equal(obs.Containers[i].Started) && l.tails[id].asked {
+		if i < 0 {
 			continue
 		}
-		started := obs.Containers[i].Started
+		run := lastOutput{started: obs.Containers[i].Started, finished: obs.Containers[i].Finished, asked: true}
+		if run.same(l.tails[id]) {
+			continue
+		}
 		if l.tails == nil {
 			l.tails = map[string]lastOutput{}
 		}
-		l.tails[id] = lastOutput{started: started, asked: true}
-		l.d.running.Go(func() { l.fetchTail(ctx, id, started) })
+		l.tails[id] = run
+		l.d.running.Go(func() { l.fetchTail(ctx, id, run) })
 	}
 	maps.DeleteFunc(l.tails, func(id string, _ lastOutput) bool {
 		return !slices.ContainsFunc(obs.Containers, func(c runtime.Container) bool { return c.ID == id })
@@ -205,15 +208,20 @@ func (l *loop) tailLocked(ctx context.Context, plan *reconcile.Plan, obs *reconc
 
 // lastOutput is the end of what a container wrote in one run.
 type lastOutput struct {
-	started time.Time
-	asked   bool
-	text    string
+	started, finished time.Time
+	asked             bool
+	text              string
+}
+
+// same reports whether both are of the same run, as far as it has come.
+func (o lastOutput) same(p lastOutput) bool {
+	return o.asked == p.asked && o.started.Equal(p.started) && o.finished.Equal(p.finished)
 }
 
 // tailTime bounds the reading of a container's last output.
 const tailTime = 5 * time.Second
 
-func (l *loop) fetchTail(ctx context.Context, id string, started time.Time) {
+func (l *loop) fetchTail(ctx context.Context, id string, run lastOutput) {
 	ctx, cancel := context.WithTimeout(ctx, tailTime)
 	defer cancel()
 	var out bytes.Buffer
@@ -225,8 +233,11 @@ func (l *loop) fetchTail(ctx context.Context, id string, started time.Time) {
 	if text == "" {
 		return
 	}
+	run.text = text
 	l.mu.Lock()
-	l.tails[id] = lastOutput{started: started, asked: true, text: text}
+	if l.tails[id].same(run) {
+		l.tails[id] = run
+	}
 	l.mu.Unlock()
 	l.wakeUp()
 }
@@ -317,4 +328,52 @@ func (d *Daemon) probeAll(ctx context.Context) {
 	if err := d.prober.Run(ctx); err != nil && ctx.Err() == nil {
 		d.cfg.Log.Error().Err(err).Msg("probing ended")
 	}
+}
+
+// oomSeen is how often the engine told of a kill for want of memory in a
+// container, in its present run.
+type oomSeen struct {
+	started time.Time
+	count   int
+}
+
+// noteOOM remembers a kill for want of memory that the engine told of. Its flag
+// on the container is not reliable.
+func (l *loop) noteOOM(ev runtime.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.observed == nil {
+		return
+	}
+	for i := range l.observed.Containers {
+		c := &l.observed.Containers[i]
+		if c.ID != ev.ID {
+			continue
+		}
+		if l.ooms == nil {
+			l.ooms = map[string]oomSeen{}
+		}
+		seen := l.ooms[c.ID]
+		if !seen.started.Equal(c.Started) {
+			seen = oomSeen{started: c.Started}
+		}
+		seen.count++
+		l.ooms[c.ID] = seen
+	}
+}
+
+// oomsLocked are the kills in the containers' present, or last, runs; l.mu is held.
+func (l *loop) oomsLocked() map[string]int {
+	if len(l.ooms) == 0 {
+		return nil
+	}
+	out := map[string]int{}
+	for i := range l.observed.Containers {
+		c := &l.observed.Containers[i]
+		if seen, ok := l.ooms[c.ID]; ok && seen.started.Equal(c.Started) {
+			out[c.ID] = seen.count
+		}
+	}
+	maps.DeleteFunc(l.ooms, func(id string, _ oomSeen) bool { _, there := out[id]; return !there })
+	return out
 }

@@ -66,7 +66,7 @@ func (v *view) dependency(dep stack.Dependency, created time.Time) (HoldKind, st
 		cur, _ := v.split(svc, v.replicas[dep.Service][slot])
 		kind, why := v.reached(dep, svc, cur)
 		if kind == HoldFailing && dep.Condition == stack.Completed && v.triesAgain(svc, slot, cur) {
-			kind, why = HoldWaiting, fmt.Sprintf("waits for %s to complete: %s, its restart_policy tries again", cur.Name, exitReason(cur))
+			kind, why = HoldWaiting, fmt.Sprintf("waits for %s to complete: %s, its restart_policy tries again", cur.Name, v.exitReason(cur))
 		}
 		if why != "" {
 			return kind, why

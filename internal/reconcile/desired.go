@@ -124,6 +124,9 @@ type Observed struct {
 	Images     map[string]ImageState      `json:"images"` // by reference: those the stack names
 	// Probes are the statuses of the containers' probes, by container ID.
 	Probes map[string]health.Status `json:"probes,omitempty"`
+	// OOMs count the processes of a container, by its ID, of which an event told
+	// that they were killed for want of memory.
+	OOMs map[string]int `json:"ooms,omitempty"`
 	// Tails are the last lines of output of containers that failed, by ID.
 	Tails map[string]string `json:"tails,omitempty"`
 	// Cluster is what is known of the nodes; nil: nothing, and the engine alone

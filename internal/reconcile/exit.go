@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scheduler"
 )
 
 // exited decides about a container whose process has ended by itself. The
@@ -17,7 +19,7 @@ func (v *view) exited(svc *stack.Service, slot int, c *member) bool {
 	}
 	h := Hold{
 		Kind: HoldIdle, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: c.Name,
-		Reason: exitReason(c),
+		Reason: v.exitReason(c),
 	}
 	if f, failed := v.m.Failures[h.Key]; failed && f.Op == OpHook && f.Container == c.ID {
 		h.Kind, h.Reason = HoldFailing, f.Err
@@ -40,15 +42,77 @@ func (v *view) exited(svc *stack.Service, slot int, c *member) bool {
 	return true
 }
 
-func exitReason(c *member) string {
+func (v *view) exitReason(c *member) string {
 	switch {
-	case c.OOMKilled:
-		return fmt.Sprintf("exited (%d), out of memory", c.ExitCode)
+	case c.OOMKilled || v.o.OOMs[c.ID] > 0 && c.ExitCode == 137:
+		return fmt.Sprintf("exited (%d), out of memory%s", c.ExitCode, v.oomAdvice(c))
 	case c.Error != "":
 		return fmt.Sprintf("exited (%d): %s", c.ExitCode, c.Error)
 	default:
 		return fmt.Sprintf("exited (%d)", c.ExitCode)
 	}
+}
+
+// oomStep is what a suggested memory limit is rounded up to, in bytes.
+const oomStep = 16 << 20
+
+// oomAdvice says which limit was reached, how often that has happened, and what
+// may help: half as much again.
+func (v *view) oomAdvice(c *member) string {
+	limit := c.Limits.Memory
+	if limit == 0 {
+		return "; its node or the machine has too little memory for it"
+	}
+	more := (limit*3/2 + oomStep - 1) / oomStep * oomStep
+	often := ""
+	if n := v.m.OOMs[ReplicaKey(c.id.Service, c.id.Slot)].Count; n > 1 {
+		often = fmt.Sprintf(", for the %s time", ordinal(n))
+	}
+	return fmt.Sprintf(" at its limit of %s%s; try a limit of %s",
+		scheduler.FormatAmount(scheduler.Memory, limit), often, scheduler.FormatAmount(scheduler.Memory, more))
+}
+
+// ordinal writes 2 as "2nd".
+func ordinal(n int) string {
+	suffix := "th"
+	if n%100/10 != 1 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return fmt.Sprint(n, suffix)
+}
+
+// OOM counts the runs of a replica that ended for want of memory.
+type OOM struct {
+	Count int       `json:"count"`
+	Last  time.Time `json:"last"` // the end of the last of them
+}
+
+// NoteOOMs counts the runs that ended for want of memory and were not counted
+// yet. It reports whether there was one.
+func (m *Memory) NoteOOMs(o *Observed) bool {
+	news := false
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		id, err := runtime.ParseIdentity(c.Labels)
+		if err != nil || id.OneOff || !c.OOMKilled && o.OOMs[c.ID] == 0 || c.Finished.IsZero() || c.State.Alive() {
+			continue
+		}
+		key := ReplicaKey(id.Service, id.Slot)
+		if old := m.OOMs[key]; !c.Finished.Equal(old.Last) {
+			if m.OOMs == nil {
+				m.OOMs = map[Key]OOM{}
+			}
+			m.OOMs[key], news = OOM{Count: old.Count + 1, Last: c.Finished}, true
+		}
+	}
+	return news
 }
 
 // restartByPolicy carries out deploy.restart_policy: after delay, and at most
@@ -74,9 +138,9 @@ func (v *view) restartByPolicy(svc *stack.Service, slot int, c *member, h Hold) 
 		v.hold(h)
 		return true
 	}
-	s.Cause = fmt.Sprintf("%s, restart %d by restart_policy", exitReason(c), count+1)
+	s.Cause = fmt.Sprintf("%s, restart %d by restart_policy", v.exitReason(c), count+1)
 	if p.MaxAttempts > 0 {
-		s.Cause = fmt.Sprintf("%s, restart %d of %d by restart_policy", exitReason(c), count+1, p.MaxAttempts)
+		s.Cause = fmt.Sprintf("%s, restart %d of %d by restart_policy", v.exitReason(c), count+1, p.MaxAttempts)
 	}
 	wait := v.m.Backoff[s.Key].Wait(c.Finished, p.Delay)
 	return v.at(s, h, c.Finished.Add(wait), wait)

@@ -112,7 +112,7 @@ func (v *view) createInit(svc *stack.Service, slot, i int, s Step, h Hold) Hold 
 // stack hears of the failure.
 func (v *view) retryInit(step *member, s Step, h Hold) Hold {
 	h.Kind = HoldFailing
-	h.Reason = fmt.Sprintf("%s failed: %s", s.Cause, exitReason(step))
+	h.Reason = fmt.Sprintf("%s failed: %s", s.Cause, v.exitReason(step))
 	v.plan.Culprits = append(v.plan.Culprits, step.ID)
 	if tail := v.o.Tails[step.ID]; tail != "" {
 		h.Reason += "; its last output: " + tail

@@ -26,6 +26,8 @@ type Memory struct {
 	Acted map[Key]time.Time `json:"acted,omitempty"`
 	// Hooked is the start of a container, by its ID, for which its hooks were run.
 	Hooked map[string]time.Time `json:"hooked,omitempty"`
+	// OOMs count the runs of a replica that ended for want of memory.
+	OOMs map[Key]OOM `json:"ooms,omitempty"`
 	// Prepared are the pre_start steps that are done: by container, or by service
 	// and revision.
 	Prepared map[string]bool `json:"prepared,omitempty"`

@@ -184,8 +184,12 @@ func (v *view) overlapObstacle(svc *stack.Service) string {
 	return ""
 }
 
-// done reports whether a container has ended for good: a job that succeeded.
+// done reports whether a container holds no room: it is a job that has
+// succeeded, or its service was stopped.
 func (v *view) done(svc *stack.Service, c *member) bool {
+	if v.want(svc.Name) == WantStopped && !c.State.Alive() {
+		return true
+	}
 	return v.jobs[svc.Name] && c.State == runtime.Exited && c.ExitCode == 0 && c.id.Revision == svc.Revision
 }
 

@@ -350,7 +350,7 @@ func (p *placer) members(key Key) []*member {
 // perNode gives each node that suits a global service a slot of its own.
 func (p *placer) perNode() {
 	for _, svc := range p.v.order {
-		if svc.Mode.PerNode() && p.v.d.Replicas(svc) > 0 {
+		if svc.Mode.PerNode() && p.v.d.Replicas(svc) > 0 && p.v.want(svc.Name) != WantAbsent {
 			p.slots[svc.Name] = p.perNodeSlots(svc)
 		}
 	}

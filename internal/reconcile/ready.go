@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"fmt"
+
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -64,7 +66,7 @@ func (v *view) readiness(svc *stack.Service, c *member) (ready bool, failed stri
 	case c.State == runtime.Exited && v.willReturn(svc, c):
 		return false, ""
 	case c.State == runtime.Exited || c.State == runtime.Dead:
-		return false, exitReason(c)
+		return false, v.exitReason(c)
 	default:
 		return false, ""
 	}
@@ -87,8 +89,14 @@ func (v *view) willReturn(svc *stack.Service, c *member) bool {
 
 // whyUnready is what a container's probes have to say.
 func (v *view) whyUnready(svc *stack.Service, c *member) string {
-	if st, known := v.status(c); known && c.State == runtime.Running {
+	if c.State != runtime.Running {
+		return ""
+	}
+	if st, known := v.status(c); known && st.Why(svc.Probes) != "" {
 		return st.Why(svc.Probes)
+	}
+	if n := v.o.OOMs[c.ID]; n > 0 {
+		return fmt.Sprintf("a process in it was killed for want of memory (%d)%s", n, v.oomAdvice(c))
 	}
 	return ""
 }
