@@ -183,6 +183,12 @@ func opWords(op reconcile.Op) (begin, done string) {
 		return "Pulling", "Pulled"
 	case reconcile.OpBuild:
 		return "Building", "Built"
+	case reconcile.OpHook:
+		return "Running hooks", "Hooks done"
+	case reconcile.OpExec:
+		return "Running a command", "Command done"
+	case reconcile.OpNotify:
+		return "Calling the webhook", "Webhook called"
 	}
 	return string(op), "Done"
 }
