@@ -256,18 +256,19 @@ func TestHTTPOddServers(t *testing.T) {
 		outcome Outcome
 		text    string
 	}{
-		"endless body":     {endless, Success, "200 OK"},
-		"endless head":     {endlessHead, Failure, "the head of the response is longer than 64 KiB"},
-		"slow body":        {slow, Failure, "timed out after 1s"},
-		"hanging":          {holds, Failure, "timed out after 1s"},
-		"closes":           {answers(""), Failure, "the connection ended before the response did"},
-		"closes in a head": {answers(head), Failure, "the connection ended before the response did"},
-		"short body":       {answers(head + "Content-Length: 10\r\n\r\nabc"), Failure, "the connection ended before the response did"},
-		"no HTTP":          {answers("SSH-2.0-secret\r\n\r\n"), Failure, "the response is not HTTP"},
-		"early hints":      {answers("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + head + "Content-Length: 0\r\n\r\n"), Success, "200 OK"},
-		"old HTTP":         {answers("HTTP/1.0 200 OK\r\n\r\nhello"), Success, "200 OK"},
-		"chunked":          {answers(head + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), Success, "200 OK"},
-		"odd code":         {answers("HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n"), Failure, "799"},
+		"endless body":       {endless, Success, "200 OK"},
+		"endless head":       {endlessHead, Failure, "the head of the response is longer than 64 KiB"},
+		"slow body":          {slow, Failure, "timed out after 1s"},
+		"hanging":            {holds, Failure, "timed out after 1s"},
+		"closes":             {answers(""), Failure, "the connection ended before the response did"},
+		"closes in a head":   {answers(head), Failure, "the connection ended before the response did"},
+		"short body":         {answers(head + "Content-Length: 10\r\n\r\nabc"), Failure, "the connection ended before the response did"},
+		"no HTTP":            {answers("SSH-2.0-secret\r\n\r\n"), Failure, "the response is not HTTP"},
+		"early hints":        {answers("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + head + "Content-Length: 0\r\n\r\n"), Success, "200 OK"},
+		"old HTTP":           {answers("HTTP/1.0 200 OK\r\n\r\nhello"), Success, "200 OK"},
+		"chunked":            {answers(head + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), Success, "200 OK"},
+		"long head and body": {answers(head + strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", 60) + "Content-Length: 10240\r\n\r\n" + strings.Repeat("x", 10240)), Success, "200 OK"},
+		"odd code":           {answers("HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n"), Failure, "799"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcome, text := networkCheck(Probe{HTTP: &HTTP{}}, raw(t, c.serve))(t.Context())
@@ -373,6 +374,18 @@ func TestScarceResourcesAreNoFailure(t *testing.T) {
 		&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}:       Failure,
 	} {
 		if outcome, text := failed(t.Context(), err); outcome != want {
+			t.Errorf("%v: %q %q", err, outcome, text)
+		}
+	}
+}
+
+// A connection's own timer may fire just before that of the probe.
+func TestAnEarlyTimerTellsTheProbesTimeout(t *testing.T) {
+	for _, err := range []error{os.ErrDeadlineExceeded, context.DeadlineExceeded} {
+		outcome, text := within(20*time.Millisecond, func(ctx context.Context) (Outcome, string) {
+			return failed(ctx, fmt.Errorf("dial: %w", err))
+		})(t.Context())
+		if outcome != Failure || text != "timed out after 20ms" {
 			t.Errorf("%v: %q %q", err, outcome, text)
 		}
 	}

@@ -599,6 +599,32 @@ func TestProberFollowsTheContainer(t *testing.T) {
 	})
 }
 
+// What was in flight before a pause does not count after it.
+func TestResultFromBeforeAPauseIsDropped(t *testing.T) {
+	var hang atomic.Bool
+	s := &scripted{run: func(ctx context.Context, _ string, _ Role) (Outcome, string) {
+		if hang.Swap(false) {
+			<-ctx.Done()
+			return Failure, "cut off"
+		}
+		return Success, ""
+	}}
+	inBubble(t, Config{Checks: s}, func(t *testing.T, p *Prober) {
+		spec := Probes{Liveness: everySecond(func(p *Probe) { p.FailureThreshold = 1 })}
+		target := justStarted("c")
+		p.Set("a", target, spec)
+		pass(500 * time.Millisecond)
+		hang.Store(true)
+		pass(time.Second)
+		p.Pause("a")
+		p.Set("a", target, spec) // the step did not come about
+		pass(3 * time.Second)
+		if st := status1(t, p, "a"); st.Verdict(spec).Role != "" || st.Liveness.Last != Success {
+			t.Errorf("liveness %+v", st.Liveness)
+		}
+	})
+}
+
 // Setting the same again changes nothing; other probes and other routes do.
 func TestSetIsLevelTriggered(t *testing.T) {
 	s := &scripted{run: passes}
@@ -688,6 +714,12 @@ func TestMassHold(t *testing.T) {
 			}
 		}
 		m := Mass{}.withDefaults()
+		first := all[0] // the failure that is asked about may be the first in a row
+		all[0].Liveness.Last = Success
+		if why := m.hold(seq, &all[0], Liveness, sec(100), sec(103)); (why != "") != c.held {
+			t.Errorf("%s, at the first failure: %q", name, why)
+		}
+		all[0] = first
 		if why := m.hold(seq, &all[0], Liveness, sec(100), sec(103)); (why != "") != c.held {
 			t.Errorf("%s: %q", name, why)
 		}

@@ -438,6 +438,19 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+func TestAResultEndsAnError(t *testing.T) {
+	spec := only(Readiness, probe())
+	y := begun(spec).sees(Readiness, "?")
+	if y.s.Readiness.Error != "because" {
+		t.Errorf("error %q", y.s.Readiness.Error)
+	}
+	for _, results := range []string{"+", "-"} {
+		if y.sees(Readiness, "?"+results); y.s.Readiness.Error != "" {
+			t.Errorf("after %q: error %q", results, y.s.Readiness.Error)
+		}
+	}
+}
+
 func TestNextDue(t *testing.T) {
 	y := begun(everyProbe())
 	if r, at, ok := y.s.NextDue(); r != Startup || !at.Equal(t0) || !ok {
