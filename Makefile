@@ -116,6 +116,10 @@ bench-go: .bin/benchstat-$(BENCHSTAT) ## Run the Go benchmarks and sum them up
 	$< .cache/bench.txt
 
 # A module of its own, so that what swarmkit needs stays out of go.mod.
+.PHONY: bench-scheduler
+bench-scheduler: ## Measure placements a second on 10,000 nodes against their goals
+	go run ./scheduler/bench $(BENCHFLAGS)
+
 .PHONY: bench-peers
 bench-peers: ## Place the same tasks with swarmkit's scheduler and with Berth's (some minutes)
 	cd scheduler/peers && go run . $(BENCHFLAGS)

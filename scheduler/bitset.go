@@ -34,7 +34,7 @@ func (b *bitset) next(i int32) int32 {
 	if w >= len(b.words) {
 		return -1
 	}
-	if rest := b.words[w] >> (uint32(i) & 63); rest != 0 {
+	if rest := b.words[w] >> (i & 63); rest != 0 {
 		return i + int32(bits.TrailingZeros64(rest)) //nolint:gosec // at most 63
 	}
 	w++

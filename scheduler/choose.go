@@ -76,7 +76,7 @@ func (q *query) feel() bool {
 	p := q.shape.plan
 	q.near, q.far, q.felt = q.near[:0], q.far[:0], q.felt[:0]
 	for i := range p.near {
-		if w := &p.near[i]; w.domains == nil && !(w.self && w.tally.total == 0) {
+		if w := &p.near[i]; w.domains == nil && (!w.self || w.tally.total > 0) {
 			q.near = append(q.near, w.tally)
 		}
 	}
@@ -198,7 +198,7 @@ func (q *query) admits(cl *class) bool {
 		if w.domains == nil {
 			continue
 		}
-		if n, ok := w.at(cl); !ok || n == 0 && !(w.self && w.total == 0) {
+		if n, ok := w.at(cl); !ok || n == 0 && (!w.self || w.total > 0) {
 			return false
 		}
 	}
@@ -274,7 +274,7 @@ func (q *query) affinity(cl *class) int64 {
 
 func (q *query) weighTopology(weight int64) {
 	rules := q.shape.plan.spread
-	any := false
+	prefers := false
 	for i := range q.candidates {
 		q.candidates[i].crowding = -1
 	}
@@ -283,7 +283,7 @@ func (q *query) weighTopology(weight int64) {
 		if !r.rule.Prefer {
 			continue
 		}
-		any = true
+		prefers = true
 		size := q.domains(r)
 		for j := range q.candidates {
 			if n, ok := r.at(q.candidates[j].class); ok {
@@ -292,7 +292,7 @@ func (q *query) weighTopology(weight int64) {
 			}
 		}
 	}
-	if !any {
+	if !prefers {
 		return
 	}
 	least, most := int64(math.MaxInt64), int64(0)

@@ -84,7 +84,7 @@ func (cl *class) fill() {
 		m := &cl.members[i]
 		cl.measure(m)
 		if cl.cells != nil {
-			cl.enter(int32(i), m) //nolint:gosec // bounded by memory
+			cl.enter(int32(i), m)
 		}
 	}
 }

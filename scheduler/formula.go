@@ -23,14 +23,15 @@ func mostAllocated(used, alloc int64) int64 {
 // onLine is the score of a resource on the line through the points.
 func onLine(line []RatioPoint, used, alloc int64) int64 {
 	percent := mostAllocated(used, alloc)
-	for i, at := range line {
+	from := line[0]
+	for _, at := range line {
 		if percent > at.Utilization {
+			from = at
 			continue
 		}
-		if i == 0 {
+		if at == from {
 			return at.Score
 		}
-		from := line[i-1]
 		return from.Score + (at.Score-from.Score)*(percent-from.Utilization)/(at.Utilization-from.Utilization)
 	}
 	return line[len(line)-1].Score

@@ -28,6 +28,7 @@ var mayImport = []struct {
 	{"runtime/enginetest/", []string{"runtime"}},
 	{"internal/dirs", nil},
 	{"scheduler", []string{"runtime"}},
+	{"scheduler/bench", []string{"scheduler"}},
 	{"health", []string{"runtime"}},
 	{"scaling", []string{"runtime"}},
 	{"internal/stack", []string{"runtime", "scheduler", "health", "scaling"}},
