@@ -460,8 +460,10 @@ func (q *query) searchRow(cl *class, bound *bound, row int, b *best) bool {
 		if bound.ordered && fit+gain < b.score {
 			return true
 		}
-		if most := bound.cell(int64(c), int64(row-c)) + gain; most >= b.score {
-			q.searchCell(cl, bound, cl.cells[c*side+row-c], most, b)
+		at := c*side + row - c
+		most := bound.cell(int64(c), int64(row-c)) + gain
+		if most > b.score || most == b.score && cl.firsts[at] < b.node.index {
+			q.searchCell(cl, bound, cl.cells[at], most, b)
 		}
 	}
 	return true

@@ -1,6 +1,9 @@
 package scheduler
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // class is the nodes that differ in nothing but in what is placed on them: of one
 // capacity, with the same taints, state, platform and values of all labels that
@@ -20,6 +23,7 @@ type class struct {
 
 	groups   map[amounts]*group // by what is used of the resources that are scored
 	cells    []*cell            // by place of cpu · side + place of memory; nil: empty. nil slice: no cells
+	firsts   []int32            // by the same: the index of the first leader's node
 	rows     [][rowWords]uint64 // by the sum of both places: the places of cpu in use
 	rowsUsed [(rowCount + 63) / 64]uint64
 
@@ -78,6 +82,7 @@ func (cl *class) add(n *node) {
 func (cl *class) fill() {
 	if len(cl.members) > smallClass {
 		cl.cells, cl.rows, cl.groups = make([]*cell, side*side), make([][rowWords]uint64, rowCount), map[amounts]*group{}
+		cl.firsts = make([]int32, side*side)
 		cl.divide()
 	}
 	for i := range cl.members {
@@ -214,11 +219,12 @@ func (cl *class) lead(i, at int32) {
 		} else {
 			c = &cell{bitset: newBitset(len(cl.members))}
 		}
-		cl.cells[at] = c
+		cl.cells[at], cl.firsts[at] = c, math.MaxInt32
 		cl.mark(at, true)
 	}
 	c.add(i)
 	c.count++
+	cl.firsts[at] = min(cl.firsts[at], cl.members[i].index)
 }
 
 // follow takes a leader out of a cell.
@@ -229,6 +235,10 @@ func (cl *class) follow(i, at int32) {
 		cl.cells[at] = nil
 		cl.spareCells = append(cl.spareCells, c)
 		cl.mark(at, false)
+		return
+	}
+	if cl.members[i].index == cl.firsts[at] {
+		cl.firsts[at] = cl.members[c.next(i+1)].index
 	}
 }
 
