@@ -102,3 +102,35 @@ func TestShop(t *testing.T) {
 		}
 	}
 }
+
+// What the example's comments promise of its nodes and services.
+func TestZones(t *testing.T) {
+	s := load(t, "zones", stack.LoadOptions{}).Stack
+	if got := names(s); !slices.Equal(got, []string{"counter", "filler", "page"}) {
+		t.Fatalf("services %v", got)
+	}
+	zones := map[string]int{}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		zones[n.Labels["zone"]]++
+		if n.Capacity.CPU == 0 || n.Capacity.Memory == 0 {
+			t.Errorf("node %s has no bounds: %+v", n.Name, n.Capacity)
+		}
+		if tainted := len(n.Taints) > 0; tainted != (n.Name == "vault-1") {
+			t.Errorf("node %s has the taints %v", n.Name, n.Taints)
+		}
+	}
+	if zones["a"] != 1 || zones["b"] != 2 {
+		t.Errorf("nodes by zone: %v", zones)
+	}
+	page, counter, filler := s.Service("page"), s.Service("counter"), s.Service("filler")
+	if !page.StartFirst || len(page.Placement.Spread) != 1 || len(page.Placement.AntiLike) != 1 {
+		t.Errorf("page is placed by %+v, starts first: %v", page.Placement, page.StartFirst)
+	}
+	if len(counter.Placement.Tolerate) != 1 || len(counter.Placement.NodeSelector) != 1 {
+		t.Errorf("counter is placed by %+v", counter.Placement)
+	}
+	if !(counter.Placement.Priority > page.Placement.Priority && page.Placement.Priority > filler.Placement.Priority) {
+		t.Errorf("priorities: counter %d, page %d, filler %d", counter.Placement.Priority, page.Placement.Priority, filler.Placement.Priority)
+	}
+}
