@@ -149,6 +149,8 @@ func TestSpecialFiles(t *testing.T) {
 	uses := map[string]string{
 		"env_file":       service("env_file: special"),
 		"label_file":     service("label_file: special"),
+		"step's env":     service("pre_start: [{command: x, env_file: special}]"),
+		"step's labels":  service("pre_start: [{command: x, label_file: special}]"),
 		"secret":         service("secrets: [s]") + "secrets: {s: {file: special}}\n",
 		"owned secret":   service("secrets: [{source: s, mode: 0400}]") + "secrets: {s: {file: special}}\n",
 		"config":         service("configs: [s]") + "configs: {s: {file: special}}\n",
