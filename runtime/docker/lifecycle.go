@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"math"
+	"regexp"
 	"strings"
 	"time"
 
@@ -161,10 +162,27 @@ func (e *Engine) Rename(ctx context.Context, id, name string) error {
 
 // Remove removes a container and returns once it is gone. A live one is a
 // Conflict unless force kills it first; one that does not exist is NotFound.
+// With volumes its anonymous ones go too, those included that it took over from
+// a container before it, which the engine takes for named ones.
 func (e *Engine) Remove(ctx context.Context, id string, volumes, force bool) error {
+	var anonymous []string
+	if volumes {
+		anonymous = e.anonymousVolumes(ctx, id)
+	}
+	if err := e.remove(ctx, id, container.RemoveOptions{RemoveVolumes: volumes, Force: force}); err != nil {
+		return err
+	}
+	for _, name := range anonymous {
+		if err := e.RemoveVolume(ctx, name); err != nil && !runtime.IsNotFound(err) && !runtime.IsConflict(err) {
+			e.warn("an anonymous volume of a removed container is left: " + err.Error())
+		}
+	}
+	return nil
+}
+
+func (e *Engine) remove(ctx context.Context, id string, opts container.RemoveOptions) error {
 	call, cancel := e.change(ctx)
 	defer cancel()
-	opts := container.RemoveOptions{RemoveVolumes: volumes, Force: force}
 	err := e.api().ContainerRemove(call, id, opts)
 	if err == nil {
 		return nil
@@ -173,6 +191,32 @@ func (e *Engine) Remove(ctx context.Context, id string, volumes, force bool) err
 		return e.fail("remove", id, err)
 	}
 	return e.awaitGone(ctx, id, opts, err)
+}
+
+// engineMadeName is the form of the names that the engine itself gives to volumes.
+var engineMadeName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// anonymousVolumes are the container's volumes that nobody has named or
+// labelled; none when the engine does not tell.
+func (e *Engine) anonymousVolumes(ctx context.Context, id string) []string {
+	c, err := e.Inspect(ctx, id)
+	if err != nil {
+		return nil // the removal says what is wrong
+	}
+	var names []string
+	for _, m := range c.Mounts {
+		if m.Type != runtime.MountVolume || !engineMadeName.MatchString(m.Name) {
+			continue
+		}
+		v, err := e.Volume(ctx, m.Name)
+		if err != nil {
+			continue
+		}
+		if _, marked := v.Labels["com.docker.volume.anonymous"]; len(v.Labels) == 0 || (marked && len(v.Labels) == 1) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // removalStuck reports whether a failed removal may still come about: it is

@@ -257,7 +257,11 @@ func caseRemoveVolumes(x *fixture) {
 	x.ok(x.e.Remove(x.Context(), gone, true, false))
 	_, err = x.e.Volume(x.Context(), mounts[0].Name)
 	x.ok(err)
-	x.ok(x.e.RemoveVolume(x.Context(), mounts[0].Name))
+	// A successor that has taken the anonymous volume over takes it along.
+	spec.Mounts[0].Source = mounts[0].Name
+	x.ok(x.e.Remove(x.Context(), x.create(spec), true, false))
+	_, err = x.e.Volume(x.Context(), mounts[0].Name)
+	x.refused(err, runtime.KindNotFound)
 	_, err = x.e.Volume(x.Context(), lost)
 	x.refused(err, runtime.KindNotFound)
 	_, err = x.e.Volume(x.Context(), x.id+"-named")
