@@ -471,7 +471,7 @@ func (q *query) searchRow(cl *class, bound *bound, row int, b *best) bool {
 
 // searchCell looks at the leaders in a cell in their order.
 func (q *query) searchCell(cl *class, bound *bound, in *cell, most int64, b *best) {
-	for i := in.next(0); i >= 0; i = in.next(i + 1) {
+	for _, i := range in.leaders {
 		leader := &cl.members[i]
 		if most == b.score && leader.index >= b.node.index {
 			return

@@ -1,8 +1,8 @@
 package scheduler
 
 import (
-	"math"
 	"math/bits"
+	"slices"
 )
 
 // class is the nodes that differ in nothing but in what is placed on them: of one
@@ -67,10 +67,11 @@ type group struct {
 	members *bitset // nil: the leader alone
 }
 
-// cell is a set of leaders.
+// cell is the leaders in it, sorted. The first few stand beside their slice, so
+// that a look at them is one look into memory.
 type cell struct {
-	*bitset
-	count int
+	leaders []int32
+	few     [8]int32
 }
 
 func (cl *class) add(n *node) {
@@ -214,32 +215,39 @@ func (cl *class) leave(i int32, was *member) {
 func (cl *class) lead(i, at int32) {
 	c := cl.cells[at]
 	if c == nil {
-		if last := len(cl.spareCells) - 1; last >= 0 {
-			c, cl.spareCells = cl.spareCells[last], cl.spareCells[:last]
-		} else {
-			c = &cell{bitset: newBitset(len(cl.members))}
-		}
-		cl.cells[at], cl.firsts[at] = c, math.MaxInt32
+		c = cl.newCell()
+		cl.cells[at] = c
 		cl.mark(at, true)
 	}
-	c.add(i)
-	c.count++
-	cl.firsts[at] = min(cl.firsts[at], cl.members[i].index)
+	to, _ := slices.BinarySearch(c.leaders, i)
+	c.leaders = slices.Insert(c.leaders, to, i)
+	cl.firsts[at] = cl.members[c.leaders[0]].index
+}
+
+func (cl *class) newCell() *cell {
+	last := len(cl.spareCells) - 1
+	if last < 0 {
+		c := &cell{}
+		c.leaders = c.few[:0]
+		return c
+	}
+	c := cl.spareCells[last]
+	cl.spareCells = cl.spareCells[:last]
+	return c
 }
 
 // follow takes a leader out of a cell.
 func (cl *class) follow(i, at int32) {
 	c := cl.cells[at]
-	c.remove(i)
-	if c.count--; c.count == 0 {
-		cl.cells[at] = nil
-		cl.spareCells = append(cl.spareCells, c)
-		cl.mark(at, false)
+	from, _ := slices.BinarySearch(c.leaders, i)
+	c.leaders = slices.Delete(c.leaders, from, from+1)
+	if len(c.leaders) > 0 {
+		cl.firsts[at] = cl.members[c.leaders[0]].index
 		return
 	}
-	if cl.members[i].index == cl.firsts[at] {
-		cl.firsts[at] = cl.members[c.next(i+1)].index
-	}
+	cl.cells[at] = nil
+	cl.spareCells = append(cl.spareCells, c)
+	cl.mark(at, false)
 }
 
 // mark notes whether a cell has members.
