@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,23 +30,26 @@ func (t *translator) health(s *Service, c types.ServiceConfig, ext setting) erro
 type portNames struct {
 	numbers  map[string]uint16 // those that a probe may use; nil: none
 	unusable map[string]string // the others, and why not
+
+	ambiguous map[string]bool // of the others, those that mean two ports
 }
 
 // namePorts reads ports.*.name. A name is of no use to a probe when it means a
 // port that speaks no TCP, or two ports.
 func namePorts(list []types.ServicePortConfig) portNames {
-	var p portNames
+	p := portNames{unusable: map[string]string{}, ambiguous: map[string]bool{}}
 	for _, port := range list {
-		number := uint16(port.Target)
+		number := uint16(min(port.Target, math.MaxUint16)) // one that is larger is refused elsewhere
 		switch first, known := p.numbers[port.Name]; {
-		case port.Name == "" || uint32(number) != port.Target || p.unusable[port.Name] != "" && !strings.HasPrefix(p.unusable[port.Name], "speaks"):
+		case port.Name == "" || p.ambiguous[port.Name]:
 		case port.Protocol != "" && !strings.EqualFold(port.Protocol, "tcp"):
 			if !known {
-				p.reject(port.Name, "speaks "+strings.ToLower(port.Protocol)+"; probes speak TCP")
+				p.unusable[port.Name] = "speaks " + strings.ToLower(port.Protocol) + "; probes speak TCP"
 			}
 		case known && first != number:
 			delete(p.numbers, port.Name)
-			p.reject(port.Name, fmt.Sprintf("means both %d and %d; give one of them another name", first, number))
+			p.ambiguous[port.Name] = true
+			p.unusable[port.Name] = fmt.Sprintf("means both %d and %d; give one of them another name", first, number)
 		default:
 			if p.numbers == nil {
 				p.numbers = map[string]uint16{}
@@ -55,13 +59,6 @@ func namePorts(list []types.ServicePortConfig) portNames {
 		}
 	}
 	return p
-}
-
-func (p *portNames) reject(name, why string) {
-	if p.unusable == nil {
-		p.unusable = map[string]string{}
-	}
-	p.unusable[name] = why
 }
 
 // probes reads x-berth.probes and holds it against the rules of package health.

@@ -106,8 +106,8 @@ func TestWrongHealth(t *testing.T) {
 // TestLongValuesAreCut: a message about a value of any length is short.
 func TestLongValuesAreCut(t *testing.T) {
 	for _, keys := range []string{
-		"x-berth: {probes: {liveness: {http: {port: 1, path: " + strings.Repeat("x", 1<<20) + "}}}}",
-		"x-berth: {probes: {liveness: {tcp: {port: " + strings.Repeat("x", 1<<20) + "}}}}",
+		"x-berth: {probes: {liveness: {http: {port: 1, path: " + strings.Repeat("x", 1<<17) + "}}}}",
+		"x-berth: {probes: {liveness: {tcp: {port: " + strings.Repeat("x", 1<<17) + "}}}}",
 	} {
 		if _, err := loadProbing(t, keys); err == nil || len(err.Error()) > 1000 {
 			t.Errorf("got %.200v…", err)
