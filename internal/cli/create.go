@@ -125,7 +125,7 @@ func (a *app) prepare(ctx context.Context, services []string, o *createOptions) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return loaded, req, a.ensureImages(ctx, needed, o.images)
+	return loaded, req, a.ensureImages(ctx, withSteps(loaded.Stack, needed), o.images)
 }
 
 // prepareRequest reads the project and turns it into what the daemon is asked.

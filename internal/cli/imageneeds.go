@@ -52,6 +52,7 @@ func (a *app) declare(ctx context.Context, d daemon, req *api.UpRequest, opts im
 	if err != nil {
 		return api.Accepted{}, err
 	}
+	services = withSteps(req.Stack, services)
 	if presenceSuffices(services, opts) {
 		ask := *req
 		ask.NeedImages = true
@@ -360,6 +361,15 @@ func withDependencies(s *stack.Stack, names []string, noDeps bool) ([]*stack.Ser
 		}
 	}
 	return list, nil
+}
+
+// withSteps adds to services what stands for the images of their pre_start steps.
+func withSteps(s *stack.Stack, services []*stack.Service) []*stack.Service {
+	out := slices.Clone(services)
+	for _, svc := range services {
+		out = append(out, s.StepImages(svc)...)
+	}
+	return out
 }
 
 func serviceList(s *stack.Stack) []string {

@@ -67,6 +67,7 @@ func (a *app) pull(ctx context.Context, names []string, o pullOptions) error {
 	if err != nil {
 		return err
 	}
+	services = withSteps(loaded.Stack, services)
 	have, err := a.localImages(ctx, engine, services)
 	if err != nil {
 		return err
@@ -80,8 +81,12 @@ func (a *app) pull(ctx context.Context, names []string, o pullOptions) error {
 	by := map[string]string{}
 	for _, s := range services {
 		declared := loaded.Project.Services[s.Name]
+		image, policy := declared.Image, declared.PullPolicy
+		if s != loaded.Stack.Service(s.Name) { // stands for the image of a pre_start step
+			image, policy = s.Spec.Image, s.PullPolicy
+		}
 		_, present := have[s.Spec.Image]
-		why := o.skip(s, declared.Image, declared.PullPolicy, present, by[s.Spec.Image])
+		why := o.skip(s, image, policy, present, by[s.Spec.Image])
 		if why != "" {
 			ui.Event(progressEvent{ID: "Service " + s.Name, Text: "Skipped", Detail: why, State: progressDone})
 			continue

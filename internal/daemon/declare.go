@@ -49,8 +49,11 @@ func newDeclaring(before *reconcile.Desired, req *api.UpRequest, obs *reconcile.
 func missingImages(req *api.UpRequest, obs *reconcile.Observed) []string {
 	missing := map[string]bool{}
 	for name := range newDeclaring(nil, req, obs, "", "").selected {
-		if ref := req.Stack.Service(name).Spec.Image; obs.Images[ref].ID == "" {
-			missing[ref] = true
+		svc := req.Stack.Service(name)
+		for _, need := range append(req.Stack.StepImages(svc), svc) {
+			if ref := need.Spec.Image; obs.Images[ref].ID == "" {
+				missing[ref] = true
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(missing))
