@@ -134,6 +134,15 @@ type Replica struct {
 	Reason    string            `json:"reason,omitempty"`
 }
 
+// Probed is what the probes of a replica say now.
+type Probed struct {
+	Key       reconcile.Key `json:"key"`
+	Service   string        `json:"service"`
+	Container string        `json:"container"` // name
+	Ready     bool          `json:"ready"`
+	Why       string        `json:"why,omitempty"`
+}
+
 // EventType says what an [Event] tells.
 type EventType string
 
@@ -141,6 +150,7 @@ type EventType string
 const (
 	EventStep    EventType = "step"    // a step began, succeeded or failed
 	EventHold    EventType = "hold"    // a hold appeared or its reason changed
+	EventProbe   EventType = "probe"   // what probes say of a replica changed
 	EventSettled EventType = "settled" // last: what was waited for is reached, or can't be
 )
 
@@ -153,6 +163,7 @@ type Event struct {
 	Phase  string          `json:"phase,omitempty"` // of a step: "begin", "done", "failed"
 	Step   *reconcile.Step `json:"step,omitempty"`
 	Hold   *reconcile.Hold `json:"hold,omitempty"`
+	Probe  *Probed         `json:"probe,omitempty"`
 	Dur    time.Duration   `json:"dur,omitempty"`    // of a step, when it ended
 	Err    string          `json:"err,omitempty"`    // of a failed step, or why it could not be reached
 	Status string          `json:"status,omitempty"` // of a long step's progress: "Downloading"

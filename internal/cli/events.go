@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/client"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -29,7 +31,7 @@ func newEvents(a *app) *cobra.Command {
 	var o eventsOptions
 	cmd := &cobra.Command{
 		Use:               "events [OPTIONS] [SERVICE...]",
-		Short:             "Receive real time events from containers",
+		Short:             "Receive real time events from containers, and what the daemon decides about them",
 		ValidArgsFunction: a.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.events(cmd.Context(), args, o)
@@ -63,6 +65,7 @@ func (a *app) events(ctx context.Context, services []string, o eventsOptions) er
 	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
+	decisions := a.decisions(work, t.Name)
 	stream := engine.Events(work, since, runtime.Filter{Labels: map[string]string{runtime.LabelComposeProject: t.Name}})
 	var end <-chan time.Time
 	if !until.IsZero() {
@@ -76,6 +79,10 @@ func (a *app) events(ctx context.Context, services []string, o eventsOptions) er
 			return &ExitError{Code: 130}
 		case <-end:
 			return nil
+		case e := <-decisions:
+			if err := a.printDaemonEvent(&e, services, o.json); err != nil {
+				return err
+			}
 		case e, ok := <-stream:
 			if !ok || !until.IsZero() && e.Time.After(until) {
 				return nil
@@ -85,6 +92,88 @@ func (a *app) events(ctx context.Context, services []string, o eventsOptions) er
 			}
 		}
 	}
+}
+
+// decisions are what the daemon does and finds, from now on; none when no daemon
+// runs. The channel is never closed.
+func (a *app) decisions(ctx context.Context, stack string) <-chan api.Event {
+	ch := make(chan api.Event)
+	go func() {
+		d, err := a.find(ctx)
+		if d == nil || err != nil {
+			return // nobody decides anything
+		}
+		_ = d.Follow(ctx, stack, client.FollowOptions{}, func(e api.Event) error {
+			select {
+			case ch <- e:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	return ch
+}
+
+// printDaemonEvent prints what the daemon did, found or waits for.
+func (a *app) printDaemonEvent(e *api.Event, services []string, asJSON bool) error {
+	action, id, service, attributes := daemonEventOf(e)
+	if action == "" || len(services) > 0 && !slices.Contains(services, service) {
+		return nil
+	}
+	text, err := daemonEventText(e.Time, action, id, service, attributes, asJSON)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.env.Out, text)
+	return err
+}
+
+// daemonEventOf sums an event up; an empty action is not shown.
+func daemonEventOf(e *api.Event) (action, id, service string, attributes map[string]string) {
+	attributes = map[string]string{}
+	switch {
+	case e.Type == api.EventProbe && e.Probe != nil:
+		attributes["name"] = e.Probe.Container
+		if e.Probe.Why != "" {
+			attributes["why"] = e.Probe.Why
+		}
+		action = "unready"
+		if e.Probe.Ready {
+			action = "ready"
+		}
+		return action, string(e.Probe.Key), e.Probe.Service, attributes
+	case e.Type == api.EventStep && e.Step != nil && (e.Phase == "done" || e.Phase == "failed"):
+		attributes["name"], attributes["cause"] = e.Step.Name, e.Step.Cause
+		if e.Step.Node != "" {
+			attributes["node"] = e.Step.Node
+		}
+		if e.Err != "" {
+			attributes["error"] = e.Err
+		}
+		return string(e.Step.Op) + " " + e.Phase, string(e.Step.Key), e.Step.Service, attributes
+	case e.Type == api.EventHold && e.Hold != nil:
+		attributes["name"], attributes["reason"] = e.Hold.Name, e.Hold.Reason
+		return "hold", string(e.Hold.Key), e.Hold.Service, attributes
+	default:
+		return "", "", "", nil
+	}
+}
+
+// daemonEventText is a decision in the form of the engine's events, with the type
+// "berth".
+func daemonEventText(at time.Time, action, id, service string, attributes map[string]string, asJSON bool) (string, error) {
+	if asJSON {
+		line, err := json.Marshal(map[string]any{
+			"action": action, "attributes": attributes, "id": id, "service": service, "time": at, "type": "berth",
+		})
+		return string(line), err
+	}
+	pairs := make([]string, 0, len(attributes))
+	for _, k := range slices.Sorted(maps.Keys(attributes)) {
+		pairs = append(pairs, k+"="+attributes[k])
+	}
+	return sanitize(fmt.Sprintf("%s berth %s %s (%s)", at.Format("2006-01-02 15:04:05.000000"), action, id, strings.Join(pairs, ", "))), nil
 }
 
 // printEvent prints an event of a container of one of the services; none means all.

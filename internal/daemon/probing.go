@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/berth-dev/berth/health"
+	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
@@ -74,14 +75,38 @@ func (l *loop) probeLocked(obs *reconcile.Observed) {
 				obs.Probes = map[string]health.Status{}
 			}
 			obs.Probes[c.ID] = st
+			l.tellProbeLocked(svc, c, st)
 		}
 	}
 	for key := range l.probing {
 		if !now[key] {
 			p.Remove(key)
+			delete(l.told, key)
 		}
 	}
 	l.probing = now
+}
+
+// tellProbeLocked publishes what probes say of a container, where that has
+// changed; l.mu is held.
+func (l *loop) tellProbeLocked(svc *stack.Service, c *runtime.Container, st health.Status) {
+	key := l.probeKey(c.ID)
+	old, before := l.told[key]
+	if before && !st.Differs(old) {
+		return
+	}
+	if l.told == nil {
+		l.told = map[string]health.Status{}
+	}
+	l.told[key] = st
+	id, err := runtime.ParseIdentity(c.Labels)
+	if err != nil {
+		return
+	}
+	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventProbe, Stack: l.name, Probe: &api.Probed{
+		Key: reconcile.ReplicaKey(id.Service, id.Slot), Service: id.Service, Container: c.Name,
+		Ready: st.Ready(svc.Probes), Why: st.Why(svc.Probes),
+	}})
 }
 
 // probedServiceLocked is the service whose probes a container is asked; nil: of
