@@ -11,7 +11,7 @@ import (
 //
 // Members of which exactly as much is used form a group, and stand in the index
 // as their leader, the first of them. The leaders are sorted into cells by what
-// share of their cpu and memory is used, in quarters of a percent. All scores that depend on
+// share of their cpu and memory is used, in halves of a percent. All scores that depend on
 // use can be bounded for a cell as a whole, so that a search looks into few of
 // them. A small class has neither.
 type class struct {
@@ -38,7 +38,7 @@ type class struct {
 // A cell spans a part of a percent of cpu and as much of memory. More of them
 // say more exactly what their members score, fewer are looked through faster.
 const (
-	cellsAPercent = 4
+	cellsAPercent = 2
 	side          = 100*cellsAPercent + 1 // places, 0 to 100 percent
 	rowCount      = 2*side - 1
 	rowWords      = (side + 63) / 64
