@@ -130,7 +130,7 @@ func TestZones(t *testing.T) {
 	if len(counter.Placement.Tolerate) != 1 || len(counter.Placement.NodeSelector) != 1 {
 		t.Errorf("counter is placed by %+v", counter.Placement)
 	}
-	if !(counter.Placement.Priority > page.Placement.Priority && page.Placement.Priority > filler.Placement.Priority) {
+	if counter.Placement.Priority <= page.Placement.Priority || page.Placement.Priority <= filler.Placement.Priority {
 		t.Errorf("priorities: counter %d, page %d, filler %d", counter.Placement.Priority, page.Placement.Priority, filler.Placement.Priority)
 	}
 }

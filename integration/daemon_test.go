@@ -197,8 +197,11 @@ func TestStoppedDaemon(t *testing.T) {
 	if err := plan.Start(); err != nil {
 		t.Fatal(err)
 	}
-	planned := make(chan error, 1)
-	go func() { planned <- plan.Wait() }()
+	planned := make(chan struct{})
+	go func() {
+		defer close(planned)
+		_ = plan.Wait() // its exit code is looked at below
+	}()
 	select {
 	case <-planned:
 		t.Fatalf("a stopped daemon has planned (exit code %d): %s", plan.ProcessState.ExitCode(), &out)

@@ -102,7 +102,7 @@ func showEvent(ui progress, e api.Event) {
 		if e.Hold != nil {
 			showHold(ui, e.Hold)
 		}
-	case api.EventSettled:
+	case api.EventSettled, api.EventProbe: // berth events tells of probes
 	}
 }
 

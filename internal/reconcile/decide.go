@@ -237,6 +237,7 @@ func (v *view) prepared(s Step) Step {
 		if svc := v.d.Stack.Service(s.Service); svc != nil && c.State == runtime.Running {
 			s.Hooks = svc.PreStop
 		}
+	default: // nothing else depends on the run
 	}
 	return s
 }

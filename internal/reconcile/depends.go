@@ -17,7 +17,7 @@ func (v *view) dependenciesMet(svc *stack.Service, slot int, name string) bool {
 		created = c.Created
 	}
 	for _, dep := range svc.DependsOn {
-		kind, why := v.dependency(dep, created)
+		kind, why := v.dependency(dep)
 		if why == "" || (!dep.Required && kind == HoldFailing) {
 			continue
 		}
@@ -46,8 +46,8 @@ func (v *view) deadline(svc *stack.Service, created time.Time, h *Hold) {
 }
 
 // dependency says why a dependency has not reached its condition yet; empty
-// when it has. created is when the dependant's container was made.
-func (v *view) dependency(dep stack.Dependency, created time.Time) (HoldKind, string) {
+// when it has.
+func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 	svc := v.d.Stack.Service(dep.Service)
 	want := v.want(dep.Service)
 	switch {
@@ -97,6 +97,7 @@ func (v *view) reached(dep stack.Dependency, svc *stack.Service, c *member) (Hol
 		kind, why = reachedEnd(c)
 	case stack.Healthy:
 		kind, why = v.reachedReady(svc, c)
+	case stack.Started:
 	}
 	if kind == HoldFailing {
 		v.plan.Culprits = append(v.plan.Culprits, c.ID)

@@ -183,7 +183,7 @@ func (v *view) follow(svc *stack.Service, slot int, c *member) bool {
 		if !dep.Restart || !v.restartedSince(dep.Service, c.Started) {
 			continue
 		}
-		if kind, why := v.dependency(dep, c.Created); why != "" {
+		if kind, why := v.dependency(dep); why != "" {
 			v.hold(Hold{Kind: kind, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: c.Name, Reason: "restarts with " + dep.Service + "; " + why})
 			return true
 		}

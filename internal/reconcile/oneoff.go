@@ -92,7 +92,7 @@ func (v *view) keepOneOff(one *OneOff, key Key, c *member) {
 // oneOffMayStart holds a one-off until its service's dependencies are met.
 func (v *view) oneOffMayStart(svc *stack.Service, key Key, name string) bool {
 	for _, dep := range svc.DependsOn {
-		if kind, why := v.dependency(dep, time.Time{}); why != "" && (dep.Required || kind != HoldFailing) {
+		if kind, why := v.dependency(dep); why != "" && (dep.Required || kind != HoldFailing) {
 			v.hold(Hold{Kind: kind, Key: key, Name: name, Reason: why})
 			return false
 		}
