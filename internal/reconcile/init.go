@@ -84,7 +84,7 @@ func (v *view) prepareStep(svc *stack.Service, slot int, c *member, i int, done 
 // createInit makes a step's container, on the node of its replica.
 func (v *view) createInit(svc *stack.Service, slot, i int, s Step, h Hold) Hold {
 	spec := svc.PreStart[i].Spec
-	why, kind := v.imageRef(svc, spec.Image)
+	why, kind := v.imageRef(v.providerOf(svc, spec.Image), spec.Image)
 	if why == "" {
 		why, kind = v.nameTaken(s.Name)
 	}
@@ -106,6 +106,17 @@ func (v *view) createInit(svc *stack.Service, slot, i int, s Step, h Hold) Hold 
 	s.Labels[runtime.LabelInit] = fmt.Sprint(i + 1)
 	v.step(s)
 	return h
+}
+
+// providerOf is the service that says how a step's image is come by: one that
+// builds it, or the step itself where its image is none of the service's.
+func (v *view) providerOf(svc *stack.Service, ref string) *stack.Service {
+	for _, s := range v.d.Stack.StepImages(svc) {
+		if s.Spec.Image == ref {
+			return s
+		}
+	}
+	return svc
 }
 
 // retryInit makes a failed step anew after a backoff; whoever waits for the

@@ -116,3 +116,14 @@ func TestPreStartToTheEnd(t *testing.T) {
 		t.Errorf("a step's container stays behind:\n%s", got)
 	}
 }
+
+// A step's foreign image is pulled, whatever the service's own comes from.
+func TestAStepsOwnImageIsPulled(t *testing.T) {
+	web := svc("web", 1)
+	web.Build = &runtime.Build{}
+	web.PreStart = []stack.Init{{Spec: runtime.Spec{Image: "tools:1"}}}
+	f := shop(web).has("web", 1, runtime.Created)
+	if p := f.plan(); len(p.Steps) != 1 || p.Steps[0].Op != OpPull || p.Steps[0].Name != "tools:1" {
+		t.Errorf("plan:\n%s", p)
+	}
+}
