@@ -115,11 +115,11 @@ bench-go: .bin/benchstat-$(BENCHSTAT) ## Run the Go benchmarks and sum them up
 	go test -run '^$$' -bench . -benchmem -count 6 $(UNIT_PACKAGES) | tee .cache/bench.txt
 	$< .cache/bench.txt
 
-# A module of its own, so that what swarmkit needs stays out of go.mod.
 .PHONY: bench-scheduler
 bench-scheduler: ## Measure placements a second on 10,000 nodes against their goals
 	go run ./scheduler/bench $(BENCHFLAGS)
 
+# A module of its own, so that what swarmkit needs stays out of go.mod.
 .PHONY: bench-peers
 bench-peers: ## Place the same tasks with swarmkit's scheduler and with Berth's (some minutes)
 	cd scheduler/peers && go run . $(BENCHFLAGS)
@@ -134,7 +134,7 @@ bench-packing: ## Pack generated replicas: nodes taken against the lower bound a
 
 .PHONY: cover
 cover: ## Show the unit tests' coverage; the profile stays in cover.out
-	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/... $(UNIT_PACKAGES)
+	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/...,./scheduler,./health $(UNIT_PACKAGES)
 	go tool cover -func=cover.out | tail -n 1
 
 .PHONY: check
