@@ -282,8 +282,20 @@ func failed(ctx context.Context, err error) (Outcome, string) {
 	case scarce(err):
 		return Unknown, clean("this machine is out of resources: " + err.Error())
 	default:
-		return Failure, clean(err.Error())
+		return Failure, clean(withoutSource(err).Error())
 	}
+}
+
+// withoutSource leaves out of a network's error where it was called from, which
+// says nothing, and which some calls name and others do not.
+func withoutSource(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Source == nil {
+		return err
+	}
+	bare := *op
+	bare.Source = nil
+	return &bare
 }
 
 func scarce(err error) bool {

@@ -614,3 +614,11 @@ func TestCleanIsOneShortPrintableLine(t *testing.T) {
 		t.Errorf("%d bytes ending in %q", len(long), long[len(long)-6:])
 	}
 }
+
+func TestFailuresDoNotNameTheirSource(t *testing.T) {
+	target := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}
+	err := &net.OpError{Op: "dial", Net: "tcp", Source: &net.TCPAddr{}, Addr: target, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	if _, text := failed(t.Context(), err); text != "dial tcp 127.0.0.1:80: connect: connection refused" {
+		t.Errorf("%q", text)
+	}
+}
