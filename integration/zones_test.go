@@ -301,6 +301,9 @@ func TestZones(t *testing.T) {
 	z.must("node", "recover", "edge-1")
 	z.stands("filler", "edge-1", "edge-1")
 	z.stands("page", "edge-2", "edge-2") // nothing moves without being told to
+	z.must("node", "fail", "edge-2")
+	z.stands("page", "edge-1", "edge-1") // in the place of both fillers
+	z.stands("filler")
 	z.goneForGood()
 }
 
