@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -436,5 +437,24 @@ func TestLimitsStayWithinTheNode(t *testing.T) {
 	f.has("web", 1, runtime.Running, at("edge-1"), func(c *runtime.Container) { c.Limits.NanoCPUs = 5e8 })
 	if p := f.plan(); !p.Empty() {
 		t.Errorf("the cut limit is taken for a drift:\n%s", p)
+	}
+}
+
+// One turn for 1,000 replicas that stand on 100 nodes, as after any event.
+func BenchmarkDecideOnNodes(b *testing.B) {
+	const nodes, replicas = 100, 1000
+	f := shop(needs(svc("web", replicas), 10, 8))
+	var list []Node
+	for i := range nodes {
+		list = append(list, node(fmt.Sprintf("edge-%d", i), 1000, 256))
+	}
+	on(f, list...)
+	for i := range replicas {
+		f.has("web", i+1, runtime.Running, at(list[i%nodes].Name))
+	}
+	for b.Loop() {
+		if p := f.plan(); !p.Empty() || len(p.Holds) > 0 {
+			b.Fatal(p)
+		}
 	}
 }

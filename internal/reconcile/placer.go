@@ -207,13 +207,29 @@ func (p *placer) build() error {
 		}
 	}
 	standing := append(p.ownStanding(), p.c.Others...)
-	slices.SortStableFunc(standing, func(a, b Resident) int {
-		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.id(), b.id()))
-	})
+	order := make([]*Resident, len(standing))
 	for i := range standing {
-		p.charge(&standing[i])
+		order[i] = &standing[i]
+	}
+	slices.SortFunc(order, inOrderOfStart)
+	for _, r := range order {
+		p.charge(r)
 	}
 	return nil
+}
+
+// inOrderOfStart sorts replicas by their start, then by name.
+func inOrderOfStart(a, b *Resident) int {
+	if c := a.Started.Compare(b.Started); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Stack, b.Stack); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Service, b.Service); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.Slot, b.Slot), strings.Compare(a.Node, b.Node))
 }
 
 // ownStanding are the stack's own replicas that hold room: what has ended for

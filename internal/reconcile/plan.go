@@ -198,7 +198,7 @@ func (p *Plan) String() string {
 }
 
 // ReplicaKey is the key of a replica.
-func ReplicaKey(service string, slot int) Key { return Key(fmt.Sprintf("%s/%d", service, slot)) }
+func ReplicaKey(service string, slot int) Key { return Key(service + "/" + strconv.Itoa(slot)) }
 
 // replica takes the key of a replica apart; a key of something else has slot 0.
 func (k Key) replica() (service string, slot int) {
