@@ -53,8 +53,13 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
+	probing, err := newProbing(ctx, engine)
+	if err != nil {
+		return err
+	}
 	d, err := daemon.New(daemon.Config{
-		Engine: engine, Dirs: folders, Version: version, Build: build(program),
+		Probing: probing,
+		Engine:  engine, Dirs: folders, Version: version, Build: build(program),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
 		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
 			return newBoundaries(ctx, engine, info, owner)

@@ -1,0 +1,88 @@
+package inside
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/berth-dev/berth/runtime"
+)
+
+// Find says where this process is, as the containers of an engine see it. It
+// takes an engine for local when a process of this machine listens at its socket,
+// on the same kernel and in the same network namespace.
+func Find(info runtime.EngineInfo) Place {
+	socket, ok := strings.CutPrefix(info.Host, "unix://")
+	if !ok {
+		return Place{Why: fmt.Sprintf("the engine at %s is on another machine", info.Host)}
+	}
+	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return Place{Why: err.Error()}
+	}
+	if here := strings.TrimSpace(string(kernel)); here != info.KernelVersion {
+		return Place{Why: fmt.Sprintf("the engine runs on another kernel (%s) than this one (%s), as in a virtual machine", info.KernelVersion, here)}
+	}
+	pid, err := listener(socket)
+	switch {
+	case err != nil:
+		return Place{Why: fmt.Sprintf("find the engine's process: %v", err)}
+	case pid == 0:
+		return Place{Why: "the engine's process is not to be seen here: one of both is in a container"}
+	case info.Rootless:
+		return Place{Why: "the engine is rootless, and its networks are in a namespace of its own"}
+	}
+	return beside(pid)
+}
+
+// beside says what can be done beside an engine's process.
+func beside(pid int) Place {
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil { // of another user
+		_, bridge := net.InterfaceByName("docker0")
+		return Place{Reachable: bridge == nil, Why: "the daemon does not run as root"}
+	}
+	ours, err := os.Readlink("/proc/self/ns/net")
+	p := Place{Reachable: err == nil && ours == theirs, Enter: os.Geteuid() == 0}
+	if !p.Enter {
+		p.Why = "the daemon does not run as root"
+	}
+	return p
+}
+
+// listener returns the process that listens at a socket; 0 when it is in a
+// namespace whose processes are not to be seen here.
+func listener(socket string) (int, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }() // it served
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *syscall.Ucred
+	var got error
+	if err := raw.Control(func(fd uintptr) {
+		cred, got = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if got != nil {
+		return 0, got
+	}
+	return int(cred.Pid), nil
+}
+
+// belongs says whether a process's cgroup is a container's.
+func belongs(pid int, container string) bool {
+	const wholeID = 64
+	if len(container) != wholeID {
+		return false
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && strings.Contains(string(b), container)
+}
