@@ -167,7 +167,7 @@ func TestReplicasArePlaced(t *testing.T) {
 				return on(shop(needs(svc("web", 1), 100, 200)), drained, node("edge-2", 500, 128)).
 					has("web", 1, runtime.Running, at("edge-1"))
 			},
-			want: `hold web/1 shop-web-1 (0/2 nodes: 1 cordoned, 1 insufficient memory (needs 200M, 128M free on edge-2); reserve 128M of memory instead of 200M, or raise that of edge-2 by 72M)`,
+			want: `hold web/1 shop-web-1 (0/2 nodes: 1 cordoned, 1 insufficient memory (needs 200M, 128M free on edge-2); uncordon node edge-1)`,
 		},
 		{
 			name: "a taint NoExecute drives out what does not tolerate it",
@@ -456,5 +456,19 @@ func BenchmarkDecideOnNodes(b *testing.B) {
 		if p := f.plan(); !p.Empty() || len(p.Holds) > 0 {
 			b.Fatal(p)
 		}
+	}
+}
+
+// A replica that leaves its node does not stand in its own way: with one replica
+// in each zone, the successor of the one in zone a must go to zone a again.
+func TestALeavingReplicaDoesNotCountForTheSpread(t *testing.T) {
+	web := needs(svc("web", 2), 0, 10)
+	web.Placement.Spread = []scheduler.SpreadRule{{TopologyKey: "zone", MaxSkew: 1}}
+	drained := node("edge-1", 500, 256, "zone=a")
+	drained.Drain = &Drain{Since: t0}
+	f := on(shop(web), drained, node("edge-2", 500, 256, "zone=a"), node("edge-3", 500, 256, "zone=b")).
+		has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-3"))
+	if got := squeeze(f.plan().String()); got != "create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 is drained)" {
+		t.Error(got)
 	}
 }

@@ -445,6 +445,33 @@ func (p *placer) pending() {
 // important replicas make room.
 func (p *placer) choose(w waiting) {
 	shape := p.shapes[w.svc.Name]
+	left := p.vacate(w)
+	p.find(w, shape)
+	for _, node := range left {
+		if _, again := p.held[w.key][node]; !again {
+			p.assign(w.key, shape, node) // until its container is gone
+		}
+	}
+}
+
+// vacate takes the places off that a replica is to leave, so that it does not
+// stand in its own way, as with a spread. It returns their nodes.
+func (p *placer) vacate(w waiting) []string {
+	var left []string
+	for _, old := range w.olds {
+		node := nodeOf(old)
+		if pl, held := p.held[w.key][node]; held && p.leave[old.ID].why != "" {
+			p.sched.Release(pl)
+			delete(p.held[w.key], node)
+			delete(p.own, pl)
+			left = append(left, node)
+		}
+	}
+	return left
+}
+
+// find is choose for a replica that stands nowhere.
+func (p *placer) find(w waiting, shape *scheduler.Shape) {
 	if p.moved(w, shape) || p.preferred(w, shape) {
 		return
 	}
