@@ -14,7 +14,8 @@ type bound struct {
 	// ordered: along the rows the bound only falls.
 	ordered bool
 
-	need   [2]int64 // of cpu and memory, in steps, rounded down
+	needed [2]int64 // of cpu and memory, 0 where the class does not count it
+	need   [2]int64 // the same in steps, rounded down
 	closed [2]int64 // cells from this one on have no room
 	weight [2]int64 // of cpu and memory in the resource scores
 	other  int64    // of the other resources
@@ -39,6 +40,11 @@ func (q *query) bound(cl *class) bound {
 	b := bound{
 		policy: q.policy, shape: s, alloc: alloc, closed: [2]int64{side, side},
 		exact: cl.soft == 0 && s.need[cpu] == s.score[cpu] && s.need[memory] == s.score[memory],
+	}
+	for i := range b.needed {
+		if cl.sample.counted[i] {
+			b.needed[i] = s.need[i]
+		}
 	}
 	for i, w := range q.policy.resources {
 		if alloc[i] == 0 {
@@ -187,10 +193,10 @@ func (b *bound) score(m *member) int64 {
 	return total
 }
 
-// hasRoom says whether the member's cpu and memory have room. It is asked when exact.
+// hasRoom says whether the member's cpu and memory have room. It is asked when
+// exact, so that what is used is within the capacity.
 func (b *bound) hasRoom(m *member) bool {
-	need := &b.shape.need
-	return (need[cpu] <= b.alloc[cpu]-m.cpu || b.closed[0] == side) && (need[memory] <= b.alloc[memory]-m.memory || b.closed[1] == side)
+	return b.needed[cpu] <= b.alloc[cpu]-m.cpu && b.needed[memory] <= b.alloc[memory]-m.memory
 }
 
 // score is the sum of the scores that depend on the node's use alone.
