@@ -356,7 +356,7 @@ func TestDeadlineOfADrain(t *testing.T) {
 	drained := node("edge-1", 500, 256)
 	drained.Drain = &Drain{Since: t0, Deadline: t0.Add(time.Minute)}
 	f := on(shop(needs(svc("web", 1), 0, 200)), drained, node("edge-2", 500, 128)).has("web", 1, runtime.Running, at("edge-1"))
-	refused := "0/2 nodes: 1 cordoned, 1 insufficient memory (needs 200M, 128M free on edge-2); reserve 128M of memory instead of 200M, or raise that of edge-2 by 72M"
+	refused := "0/2 nodes: 1 cordoned, 1 insufficient memory (needs 200M, 128M free on edge-2); uncordon node edge-1"
 	p := Decide(&f.d, &f.o, &f.m, t0)
 	if diff := cmp.Diff(lines("hold web/1 shop-web-1 ("+refused+")"), squeeze(p.String())); diff != "" {
 		t.Error(diff)
