@@ -268,8 +268,12 @@ func bound(ctx context.Context, conn net.Conn) (done func()) {
 
 // failed sorts a network probe's error. What this machine lacks, such as file
 // descriptors or ports, is not the container's fault, and neither is a caller
-// who gave up.
+// who gave up, or the engine that was to tell the way.
 func failed(ctx context.Context, err error) (Outcome, string) {
+	var engine *runtime.Error
+	if errors.As(err, &engine) {
+		return Unknown, clean(err.Error())
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		<-ctx.Done() // a dial keeps its own timer of the same time
 	}

@@ -41,6 +41,7 @@ func main() {
 func behaviours() map[string]func([]string) (int, error) {
 	return map[string]func([]string) (int, error){
 		"serve":       serve,
+		"flood":       flood,
 		"relay":       relay,
 		"sleep":       sleep,
 		"exit":        exit,
@@ -83,11 +84,13 @@ func terminated() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 }
 
-// serve [port]: HTTP until SIGTERM, then exit 0.
+// serve [port or address]: HTTP until SIGTERM, then exit 0. It answers the health
+// check of gRPC as /healthz.
 //
 //	GET  /          host name, service and slot
 //	GET  /healthz   200, or 503 after POST /fail until POST /recover
 //	GET  /env       the environment
+//	POST /hang      lets /healthz hang until POST /recover
 //	POST /exit?code=N   ends the process
 //	POST /alloc?bytes=N holds that much more memory
 func serve(args []string) (int, error) {
@@ -95,7 +98,7 @@ func serve(args []string) (int, error) {
 	if len(args) > 0 {
 		port = args[0]
 	}
-	var sick atomic.Bool
+	var sick, hanging atomic.Bool
 	if _, err := os.Stat("/tmp/unhealthy"); err == nil {
 		sick.Store(true)
 	}
@@ -105,7 +108,11 @@ func serve(args []string) (int, error) {
 		host, _ := os.Hostname()
 		fmt.Fprintf(w, "host=%s service=%s slot=%s\n", host, os.Getenv("SERVICE"), os.Getenv("SLOT"))
 	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if hanging.Load() {
+			<-r.Context().Done()
+			return
+		}
 		if sick.Load() {
 			http.Error(w, "sick", http.StatusServiceUnavailable)
 			return
@@ -114,7 +121,12 @@ func serve(args []string) (int, error) {
 	})
 	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) { writeEnv(w, nil) })
 	mux.HandleFunc("POST /fail", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
-	mux.HandleFunc("POST /recover", func(http.ResponseWriter, *http.Request) { sick.Store(false) })
+	mux.HandleFunc("POST /hang", func(http.ResponseWriter, *http.Request) { hanging.Store(true) })
+	mux.HandleFunc("POST /recover", func(http.ResponseWriter, *http.Request) {
+		sick.Store(false)
+		hanging.Store(false)
+	})
+	mux.HandleFunc("POST /grpc.health.v1.Health/Check", func(w http.ResponseWriter, _ *http.Request) { grpcHealth(w, !sick.Load()) })
 	mux.HandleFunc("POST /exit", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
 		os.Exit(code)
@@ -135,10 +147,15 @@ func serve(args []string) (int, error) {
 func listen(port string, handler http.Handler) (int, error) {
 	ctx, stop := terminated()
 	defer stop()
-	srv := &http.Server{Addr: ":" + port, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	if !strings.Contains(port, ":") {
+		port = ":" + port
+	}
+	srv := &http.Server{Addr: port, Handler: handler, ReadHeaderTimeout: 5 * time.Second, Protocols: new(http.Protocols)}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ListenAndServe() }()
-	fmt.Println("listening on", port)
+	fmt.Println("listening on", strings.TrimPrefix(port, ":"))
 	select {
 	case err := <-failed:
 		return 1, err
