@@ -3,13 +3,17 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-dev/berth/internal/testimage"
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/runtime/cgroup"
 	"github.com/berth-dev/berth/runtime/docker"
 	"github.com/berth-dev/berth/runtime/inside"
 )
@@ -194,4 +198,62 @@ func processCount(t *testing.T, engine *docker.Engine, id string) int {
 		t.Fatal(err)
 	}
 	return len(top.Rows)
+}
+
+// Where the daemon may not enter, a helper container does: it connects to a
+// loopback, tells who refuses, ends a command with its tree, and goes with the
+// container.
+func TestProbeHelperContainer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.compose("services: {local: {image: IMAGE, command: [serve, \"127.0.0.1:9090\"], network_mode: none}}\n")
+	if r := w.berth("up", "-d"); r.code != 0 {
+		t.Fatal(r)
+	}
+	engine, id := openEngine(t, w), w.one("local").ID
+	h := &inside.Helpers{Engine: engine, Image: func(ctx context.Context) (string, error) { return cgroup.Image(ctx, engine, shared.binary) }}
+	h.SetOwner(w.project)
+	t.Cleanup(func() { _ = h.Close(context.WithoutCancel(t.Context())) })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+		return h.Dial(ctx, id, address)
+	}}}
+	for range 3 {
+		begin := time.Now()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9090/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		t.Logf("%d after %s", resp.StatusCode, time.Since(begin).Round(time.Millisecond))
+	}
+	var ours *runtime.Error
+	if _, err := h.Dial(ctx, id, "127.0.0.1:9"); err == nil || errors.As(err, &ours) || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("a port that nobody listens at: %v", err)
+	}
+	before := processCount(t, engine, id)
+	b := bounds(2 * time.Second)
+	b.Kill = func(ctx context.Context, container string, _ int, marker string) error {
+		return h.Kill(ctx, container, docker.MarkerEnv+"="+marker)
+	}
+	ran, err := engine.RunBounded(ctx, id, []string{testimage.Program, "flood"}, b)
+	if err != nil || !ran.TimedOut || ran.KillErr != nil {
+		t.Fatalf("RunBounded: %+v, %v", ran, err)
+	}
+	if after := processCount(t, engine, id); after != before {
+		t.Errorf("%d processes in the container, %d before the command", after, before)
+	}
+	w.must("stop")
+	w.eventually(time.Minute, func() error {
+		list, err := engine.List(t.Context(), runtime.Filter{Labels: runtime.HelperLabels(w.project)})
+		if err == nil && len(list) > 0 {
+			err = fmt.Errorf("helper %s is still there", list[0].Name)
+		}
+		return err
+	})
 }

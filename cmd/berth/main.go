@@ -19,6 +19,7 @@ import (
 	"github.com/berth-dev/berth/internal/dirs"
 	"github.com/berth-dev/berth/runtime/cgroup"
 	"github.com/berth-dev/berth/runtime/docker"
+	"github.com/berth-dev/berth/runtime/inside"
 )
 
 // clientGCPercent lets a command, which lives for a moment, collect seldom.
@@ -42,6 +43,9 @@ func run() int {
 	defer stop()
 	if len(os.Args) > 1 && os.Args[1] == cgroup.HelperCommand {
 		return boundaryHelper(ctx, os.Args[2:], os.Stdout, os.Stderr)
+	}
+	if len(os.Args) > 1 && os.Args[1] == inside.HelperCommand {
+		return insideHelper(ctx, os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
 	}
 	return cli.Run(ctx, &cli.Env{
 		Args: os.Args[1:], Environ: os.Environ(), WorkingDir: wd,

@@ -4,31 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/daemon"
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/runtime/cgroup"
 	"github.com/berth-dev/berth/runtime/docker"
 	"github.com/berth-dev/berth/runtime/inside"
 )
 
 // newProbing says how probes reach the containers of an engine.
-func newProbing(ctx context.Context, engine *docker.Engine) (daemon.Probing, error) {
+// Its helpers are given their owner later, before anything is probed.
+func newProbing(ctx context.Context, engine *docker.Engine) (daemon.Probing, *inside.Helpers, error) {
 	info, err := engine.Info(ctx)
 	if err != nil {
-		return daemon.Probing{}, err
+		return daemon.Probing{}, nil, err
 	}
 	place := inside.Find(info)
 	p := &prober{engine: engine, place: place}
+	p.helpers.Engine = engine
+	p.helpers.Image = func(ctx context.Context) (string, error) { return cgroup.Image(ctx, engine, self) }
 	return daemon.Probing{
 		Checks: &health.Checkers{Exec: p, Inspect: engine, Logs: engine, Helper: p.dial},
 		Local:  place.Reachable, EngineHost: engineHost(info.Host), Listeners: p.listeners,
-	}, nil
+	}, &p.helpers, nil
 }
 
 // engineHost is the machine that an engine's endpoint names; empty: this one.
@@ -45,6 +52,8 @@ type prober struct {
 	engine *docker.Engine
 	place  inside.Place
 	pids   sync.Map // the main process (int) of a container (ID), as last seen
+	// helpers do what this process may not.
+	helpers inside.Helpers
 }
 
 // Exec runs a command as [health.Execer] says.
@@ -68,13 +77,16 @@ func (p *prober) kill(ctx context.Context, container string, pid int, marker str
 	if p.place.Enter {
 		return inside.Kill(ctx, container, pid, docker.MarkerEnv+"="+marker)
 	}
-	return fmt.Errorf("the daemon may not: %s", p.place.Why)
+	if err := p.helpers.Kill(ctx, container, docker.MarkerEnv+"="+marker); err != nil {
+		return fmt.Errorf("the daemon may not (%s) and a helper container cannot: %w", p.place.Why, err)
+	}
+	return nil
 }
 
 // dial connects from inside a container's network.
 func (p *prober) dial(ctx context.Context, container, address string) (net.Conn, error) {
 	if !p.place.Enter {
-		return nil, &runtime.Error{Kind: runtime.KindUnavailable, Op: "enter the network of", Object: container, Err: fmt.Errorf("the daemon may not: %s", p.place.Why)}
+		return p.helpers.Dial(ctx, container, address)
 	}
 	return p.enter(ctx, container, address)
 }
@@ -123,4 +135,15 @@ func (p *prober) listeners(pid int) []netip.AddrPort {
 		}
 	}
 	return out
+}
+
+// insideHelper is the program in a helper container. It returns the exit code.
+func insideHelper(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := inside.Serve(ctx, args, in, out); err != nil {
+		_, _ = fmt.Fprintln(complaints, "berth:", err) // nobody is left to be told
+		return 1
+	}
+	return 0
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-dev/berth/internal/dirs"
 	"github.com/berth-dev/berth/runtime"
 	"github.com/berth-dev/berth/runtime/docker"
+	"github.com/berth-dev/berth/runtime/inside"
 )
 
 // The daemon's memory: it holds little and lives long, so it trades CPU for
@@ -53,7 +54,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	probing, err := newProbing(ctx, engine)
+	probing, helpers, err := newProbing(ctx, engine)
 	if err != nil {
 		return err
 	}
@@ -62,6 +63,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 		Engine:  engine, Dirs: folders, Version: version, Build: build(program),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
 		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
+			helpers.SetOwner(owner)
 			return newBoundaries(ctx, engine, info, owner)
 		},
 	})
@@ -70,7 +72,18 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	}
 	log.Info().Str("version", version).Str("engine", engine.Host()).Str("socket", folders.Socket()).Msg("serving")
 	defer log.Info().Msg("ended; containers run on")
+	defer removeHelpers(ctx, helpers, log)
 	return d.Run(ctx, listener)
+}
+
+// removeHelpers removes the containers that served this daemon's probes.
+func removeHelpers(ctx context.Context, helpers *inside.Helpers, log zerolog.Logger) {
+	const limit = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	if err := helpers.Close(ctx); err != nil {
+		log.Warn().Err(err).Msg("helper containers of probes are left; the next daemon removes them")
+	}
 }
 
 // openEngine connects, and waits for an engine that is still to come up, as

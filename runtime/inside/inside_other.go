@@ -20,3 +20,5 @@ func Dial(context.Context, string, int, string) (net.Conn, error) { return nil, 
 
 // Kill ends a process of a container with all that came of it.
 func Kill(context.Context, string, int, string) error { return errors.New(onlyLinux) }
+
+func killMarked(context.Context, string) error { return errors.New(onlyLinux) }

@@ -147,3 +147,11 @@ func marked(pid, entry string) bool {
 	b, err := os.ReadFile("/proc/" + pid + "/environ")
 	return err == nil && bytes.Contains(append([]byte{0}, b...), []byte("\x00"+entry+"\x00"))
 }
+
+// killMarked ends what has an entry, among all processes that are to be seen.
+func killMarked(ctx context.Context, entry string) error {
+	const most = 15 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return kill(ctx, 0, entry, func(int) bool { return true })
+}
