@@ -38,7 +38,7 @@ var mayImport = []struct {
 	{"internal/balance", []string{"runtime"}},
 	{"internal/daemon", []string{"runtime", "scheduler", "health", "scaling", "internal/stack", "internal/reconcile", "internal/api", "internal/balance", "internal/dirs"}},
 	{"internal/client", []string{"runtime", "internal/stack", "internal/reconcile", "internal/api", "internal/dirs"}},
-	{"internal/cli", []string{"runtime", "scheduler", "internal/stack", "internal/reconcile", "internal/api", "internal/client", "internal/dirs"}},
+	{"internal/cli", []string{"runtime", "scheduler", "health", "internal/stack", "internal/reconcile", "internal/api", "internal/client", "internal/dirs"}},
 	{"cmd/berth", []string{"runtime", "runtime/docker", "runtime/cgroup", "runtime/inside", "health", "internal/"}},
 	{"internal/testimage/", []string{"runtime"}},
 	{"integration/", []string{"runtime", "runtime/", "internal/", "integration/"}},

@@ -17,6 +17,7 @@ type daemon interface {
 	Down(ctx context.Context, stack string, req api.DownRequest) (api.Accepted, error)
 	Act(ctx context.Context, stack string, req api.ActionRequest) (api.Accepted, error)
 	Status(ctx context.Context, stack string) (*api.Status, error)
+	Known(ctx context.Context, stack string) (*api.Status, error)
 	Follow(ctx context.Context, stack string, opts client.FollowOptions, fn func(api.Event) error) error
 	oneOffer
 	nodeKeeper

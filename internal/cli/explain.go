@@ -121,6 +121,9 @@ func (a *app) printExplained(list []api.Explanation) error {
 		for _, line := range because(e) {
 			_, _ = fmt.Fprintf(out, "  %-10s %s\n", line[0]+":", sanitize(line[1]))
 		}
+		for _, line := range healthOf(e) {
+			_, _ = fmt.Fprintf(out, "  %-10s %s\n", line[0]+":", sanitize(line[1]))
+		}
 		if err := a.printDecision(out, &e.Placement); err != nil {
 			return err
 		}

@@ -134,6 +134,7 @@ type scriptedDaemon struct {
 	acts    []api.ActionRequest
 	ones    []*api.OneOffRequest
 	removed []string
+	known   *api.Status
 	pending func(ctx context.Context, emit func(api.Event)) // what the next Follow carries out
 	failed  []string                                        // of the next end
 	orphans []string                                        // of every end
@@ -254,6 +255,13 @@ func (d *scriptedDaemon) each(ctx context.Context, name string, services []strin
 		}
 	}
 	wg.Wait()
+}
+
+func (d *scriptedDaemon) Known(context.Context, string) (*api.Status, error) {
+	if d.known == nil {
+		return nil, errors.New("the daemon does not know it")
+	}
+	return d.known, nil
 }
 
 func (d *scriptedDaemon) Status(context.Context, string) (*api.Status, error) {

@@ -354,7 +354,7 @@ func TestPsShowsNodesOnlyWhereTheyWereDeclared(t *testing.T) {
 	for node, want := range map[string]bool{"": false, reconcile.LocalNode: false, "edge-1": true} {
 		var out strings.Builder
 		list := rows(node)
-		if err := psListing(onNodes(list)).print(&out, "table", list); err != nil {
+		if err := psListing(list).print(&out, "table", list); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(out.String(), " NODE "); got != want {

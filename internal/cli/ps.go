@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -101,7 +102,25 @@ func (a *app) ps(ctx context.Context, services []string, o *psOptions) error {
 			return err
 		}
 	}
-	return a.printPs(list, o, time.Now())
+	var known *api.Status
+	if !o.quiet && !o.services {
+		known = a.knownStatus(ctx, t.Name)
+	}
+	return a.printPs(list, known, o, time.Now())
+}
+
+// knownStatus is what a daemon that runs already knows of the stack; nil: there
+// is none, or it does not know it.
+func (a *app) knownStatus(ctx context.Context, stack string) *api.Status {
+	d, err := a.find(ctx)
+	if d == nil || err != nil {
+		return nil
+	}
+	s, err := d.Known(ctx, stack)
+	if err != nil {
+		return nil // it is only an addition
+	}
+	return s
 }
 
 // wantsSize reports whether the user's template asks for sizes, which cost the
@@ -125,7 +144,7 @@ func (a *app) addSizes(ctx context.Context, t target, list []runtime.Container) 
 	return nil
 }
 
-func (a *app) printPs(list []runtime.Container, o *psOptions, now time.Time) error {
+func (a *app) printPs(list []runtime.Container, known *api.Status, o *psOptions, now time.Time) error {
 	switch {
 	case o.quiet:
 		for i := range list {
@@ -140,8 +159,32 @@ func (a *app) printPs(list []runtime.Container, o *psOptions, now time.Time) err
 	rows := make([]psRow, len(list))
 	for i := range list {
 		rows[i] = newPsRow(&list[i], !o.noTrunc, now)
+		rows[i].tell(known, list[i].ID, !o.noTrunc)
 	}
-	return psListing(onNodes(rows)).print(a.env.Out, o.format, rows)
+	return psListing(rows).print(a.env.Out, o.format, rows)
+}
+
+// reasonLength is how much of a reason fits the table, in characters.
+const reasonLength = 60
+
+// tell adds what the daemon knows of a container.
+func (r *psRow) tell(known *api.Status, id string, trunc bool) {
+	if known == nil {
+		return
+	}
+	for i := range known.Replicas {
+		rep := &known.Replicas[i]
+		if rep.Container.ID != id {
+			continue
+		}
+		r.Restarts, r.Reason = rep.Restarts, rep.Reason
+		if trunc {
+			r.Reason = ellipsis(r.Reason, reasonLength)
+		}
+		if rep.Probed {
+			r.Ready = map[bool]string{true: "yes", false: "no"}[rep.Ready]
+		}
+	}
 }
 
 func (a *app) printServices(list []runtime.Container) error {
@@ -184,6 +227,9 @@ type psRow struct {
 	Ports        string
 	Project      string
 	Publishers   []publisher
+	Ready        string // "yes" or "no"; empty: it has no probes of Berth's
+	Reason       string // why it is as it is, where the daemon has something to say
+	Restarts     int    // by the engine and by Berth
 	RunningFor   string
 	Service      string
 	Size         string
@@ -245,14 +291,10 @@ func nodeOf(c *runtime.Container) string {
 	return cmp.Or(c.Labels[runtime.LabelNode], reconcile.LocalNode)
 }
 
-// onNodes reports whether a container stands on a node that was declared.
-func onNodes(rows []psRow) bool {
-	return slices.ContainsFunc(rows, func(r psRow) bool { return r.Node != reconcile.LocalNode })
-}
-
-// psListing prints containers in Compose's columns; where nodes were declared,
-// with the one each stands on.
-func psListing(nodes bool) *listing[psRow] {
+// psListing prints containers in Compose's columns, and in those of Berth's own
+// that have something to tell: nodes where some were declared, readiness where
+// there are probes, restarts and reasons where there are any.
+func psListing(rows []psRow) *listing[psRow] {
 	l := &listing[psRow]{
 		Titles: map[string]string{
 			"ID": "CONTAINER ID", "CreatedAt": "CREATED AT", "RunningFor": "CREATED", "LocalVolumes": "LOCAL VOLUMES",
@@ -268,8 +310,22 @@ func psListing(nodes bool) *listing[psRow] {
 			{"PORTS", func(r psRow) string { return r.Ports }},
 		},
 	}
-	if nodes {
-		l.Columns = slices.Insert(l.Columns, 4, column[psRow]{"NODE", func(r psRow) string { return r.Node }})
+	has := func(f func(psRow) bool) bool { return slices.ContainsFunc(rows, f) }
+	after := slices.IndexFunc(l.Columns, func(c column[psRow]) bool { return c.Title == "PORTS" })
+	add := func(at int, title string, value func(psRow) string) {
+		l.Columns = slices.Insert(l.Columns, at, column[psRow]{title, value})
+	}
+	if has(func(r psRow) bool { return r.Reason != "" }) {
+		add(len(l.Columns), "REASON", func(r psRow) string { return r.Reason })
+	}
+	if has(func(r psRow) bool { return r.Restarts > 0 }) {
+		add(after, "RESTARTS", func(r psRow) string { return strconv.Itoa(r.Restarts) })
+	}
+	if has(func(r psRow) bool { return r.Ready != "" }) {
+		add(after, "READY", func(r psRow) string { return cmp.Or(r.Ready, "-") })
+	}
+	if has(func(r psRow) bool { return r.Node != reconcile.LocalNode }) {
+		add(after-2, "NODE", func(r psRow) string { return r.Node })
 	}
 	return l
 }

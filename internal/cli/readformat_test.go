@@ -48,7 +48,7 @@ func psText(t *testing.T, format string, trunc bool) string {
 		rows = append(rows, newPsRow(&c, trunc, noon()))
 	}
 	var out bytes.Buffer
-	if err := psListing(onNodes(rows)).print(&out, format, rows); err != nil {
+	if err := psListing(rows).print(&out, format, rows); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -92,7 +92,7 @@ func TestPsJSONHasComposesFields(t *testing.T) {
 		`"LocalVolumes":"1","Mounts":"shop_data_of_t…,/etc/web","Name":"shop-web-1","Names":"shop-web-1","Networks":"shop_back,shop_front",` +
 		`"Node":"local","Ports":"9000/udp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp","Project":"shop","Publishers":[` +
 		`{"URL":"0.0.0.0","TargetPort":80,"PublishedPort":8080,"Protocol":"tcp"},{"URL":"::","TargetPort":80,"PublishedPort":8080,"Protocol":"tcp"},` +
-		`{"URL":"","TargetPort":9000,"PublishedPort":0,"Protocol":"udp"}],"RunningFor":"3 hours ago","Service":"web","Size":"0B",` +
+		`{"URL":"","TargetPort":9000,"PublishedPort":0,"Protocol":"udp"}],"Ready":"","Reason":"","Restarts":0,"RunningFor":"3 hours ago","Service":"web","Size":"0B",` +
 		`"State":"running","Status":"Up 2 minutes (healthy)"}`
 	if lines[0] != want {
 		t.Errorf("got:\n%s\nwant:\n%s", lines[0], want)

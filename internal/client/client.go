@@ -91,6 +91,16 @@ func (c *Client) Status(ctx context.Context, stack string) (*api.Status, error) 
 	return s, nil
 }
 
+// Known is [Client.Status] as of the daemon's last turn: it costs no look at the
+// engine.
+func (c *Client) Known(ctx context.Context, stack string) (*api.Status, error) {
+	s := &api.Status{}
+	if err := c.call(ctx, http.MethodGet, stackPath(stack)+"?look=no", nil, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Follow calls fn with a stack's events until it returns an error, the end is
 // reached or ctx ends. It returns nil after the EventSettled asked for, which
 // fn is given too.

@@ -464,14 +464,17 @@ func (d *Daemon) stacks() []api.Summary {
 	return list
 }
 
-// status tells all that is known of a stack.
-func (d *Daemon) status(ctx context.Context, name string) (*api.Status, error) {
+// status tells all that is known of a stack, after a look at the engine or, where
+// that was not asked for, as of the last turn.
+func (d *Daemon) status(ctx context.Context, name string, look bool) (*api.Status, error) {
 	l, err := d.known(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := l.lookNow(ctx); err != nil {
-		return nil, err
+	if look || !l.planned() {
+		if _, err := l.lookNow(ctx); err != nil {
+			return nil, err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -484,7 +487,7 @@ func (d *Daemon) status(ctx context.Context, name string) (*api.Status, error) {
 		reasons[h.Key] = h.Reason
 	}
 	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
-		rep := api.Replica{Service: r.Service, Slot: r.Slot, Ready: r.Ready, Reason: cmp.Or(reasons[r.Key], r.Why)}
+		rep := api.Replica{Service: r.Service, Slot: r.Slot, Ready: r.Ready, Probed: r.Probed, Reason: cmp.Or(reasons[r.Key], r.Why)}
 		if r.Container != nil {
 			rep.Container = r.Container.Clone()
 			rep.Restarts = r.Container.RestartCount + l.record.Memory.RestartsOf(r.Key)

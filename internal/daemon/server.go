@@ -79,7 +79,7 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("GET /"+api.Version+"/info", d.handleInfo)
 	mux.HandleFunc("GET /"+api.Version+"/stacks", d.handleStacks)
 	mux.HandleFunc("GET "+stack, answer(func(r *http.Request, _ *struct{}) (any, error) {
-		return d.status(r.Context(), r.PathValue("stack"))
+		return d.status(r.Context(), r.PathValue("stack"), r.URL.Query().Get("look") != "no")
 	}))
 	mux.HandleFunc("PUT "+stack, answer(func(r *http.Request, req *api.UpRequest) (any, error) {
 		if err := sameName(r, req); err != nil {

@@ -87,7 +87,7 @@ func onFailure(a health.Action) func(*health.Probe) {
 // ready reports whether a service's replica counts as ready.
 func (s *sim) ready(service string, slot int) bool {
 	s.t.Helper()
-	st, err := s.d.status(s.ctx, "shop")
+	st, err := s.d.status(s.ctx, "shop", true)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ type Readiness struct {
 	Slot      int
 	Container *runtime.Container // nil: none yet
 	Ready     bool
+	Probed    bool // by Berth's own probes
 	// Failed says why it will not become ready by itself; empty while it may.
 	Failed string
 	// Why says what its probes have to say; empty: nothing.
@@ -36,7 +37,7 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 		}
 		for _, slot := range v.slotsOf(svc) {
 			cur, olds := v.split(svc, v.replicas[svc.Name][slot])
-			r := Readiness{Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot}
+			r := Readiness{Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Probed: !svc.Probes.Empty()}
 			if cur == nil && len(olds) > 0 {
 				r.Container = olds[0].Container // shown, but not what is wanted
 			}
