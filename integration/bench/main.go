@@ -31,6 +31,8 @@ type options struct {
 	replicas int
 	idlers   int
 	idle     time.Duration
+	kills    int
+	hangs    int
 	berth    string
 	only     string
 }
@@ -43,6 +45,8 @@ func main() {
 	flag.IntVar(&opts.replicas, "replicas", 50, "replicas of the large service; at least 2")
 	flag.IntVar(&opts.idlers, "idle-replicas", 100, "replicas that the idle daemon keeps")
 	flag.DurationVar(&opts.idle, "idle", 30*time.Second, "how long the idle daemon is watched")
+	flag.IntVar(&opts.kills, "kills", 10, "replicas that are killed to see them run again")
+	flag.IntVar(&opts.hangs, "hangs", 5, "replicas that stop answering to see their liveness probe acted on")
 	flag.StringVar(&opts.berth, "berth", "", "berth binary; empty: built for the run")
 	flag.StringVar(&opts.only, "only", "", "measure only these, separated by commas: "+strings.Join(allNames(), ", "))
 	flag.Parse()
@@ -67,6 +71,8 @@ func measurements() []measurement {
 		{[]string{"noop", "ps"}, (*bench).commands},
 		{[]string{"scale"}, (*bench).scale},
 		{[]string{"chain"}, (*bench).chain},
+		{[]string{"heal"}, (*bench).heal},
+		{[]string{"liveness"}, (*bench).liveness},
 		{[]string{"idle"}, (*bench).idle},
 		{[]string{"plan"}, (*bench).plan},
 	}
@@ -110,8 +116,8 @@ func run(ctx context.Context, opts options, out io.Writer) (err error) {
 	if b.only, err = wanted(opts.only); err != nil {
 		return err
 	}
-	if opts.runs < 1 || opts.commands < 1 || opts.replicas < 2 || opts.idlers < 1 {
-		return errors.New("-runs, -commands and -idle-replicas are at least 1, -replicas at least 2")
+	if opts.runs < 1 || opts.commands < 1 || opts.replicas < 2 || opts.idlers < 1 || opts.kills < 1 || opts.hangs < 1 {
+		return errors.New("-runs, -commands, -idle-replicas, -kills and -hangs are at least 1, -replicas at least 2")
 	}
 	if b.dir, err = os.MkdirTemp("", "berth-bench-"); err != nil {
 		return err
