@@ -43,6 +43,9 @@ CMD ["serve"]
 //go:embed workload/main.go
 var source []byte
 
+//go:embed workload/probes.go
+var probesSource []byte
+
 // Engine is what is needed of an engine.
 type Engine interface {
 	Image(ctx context.Context, ref string) (runtime.Image, error)
@@ -109,7 +112,7 @@ func layOut(root string) error {
 
 func hash() string {
 	h := sha256.New()
-	for _, part := range []string{dockerfile, string(source), goruntime.Version(), goruntime.GOARCH} {
+	for _, part := range []string{dockerfile, string(source), string(probesSource), goruntime.Version(), goruntime.GOARCH} {
 		_, _ = fmt.Fprintf(h, "%d\n%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])

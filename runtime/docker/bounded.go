@@ -70,8 +70,11 @@ func (e *Engine) RunBounded(ctx context.Context, id string, argv []string, b Bou
 		return Ran{}, e.fail(op, id, err)
 	}
 	out := &beginning{room: b.Output}
-	r := &command{engine: e, conn: c, container: id, exec: made.ID, marker: marker, limit: b, output: make(chan error, 1)}
-	go func() { r.output <- demux(ctx, false, conn.Reader, out, out) }() // ends with the connection
+	r := &command{engine: e, conn: c, container: id, exec: made.ID, marker: marker, limit: b, output: make(chan struct{})}
+	go func() { // ends with the connection
+		defer close(r.output)
+		_ = demux(ctx, false, conn.Reader, out, out) // how the command ended is asked for
+	}()
 	ran, err := r.wait(ctx)
 	conn.Close()
 	ran.Output = out.bytes()
@@ -92,8 +95,8 @@ type command struct {
 	exec      string
 	marker    string
 	limit     Bounds
-	output    chan error // its output has ended
-	pid       int        // 0: the engine has not told yet
+	output    chan struct{} // closed when its output has ended
+	pid       int           // 0: the engine has not told yet
 }
 
 // wait returns when the command has ended or was killed. Most commands end before
@@ -155,7 +158,7 @@ func (r *command) kill(ctx context.Context) Ran {
 var errNoKill = errors.New("there is no way to end a command in a container")
 
 // drain waits a moment for the rest of the output; nil: it has ended.
-func (r *command) drain(output <-chan error) {
+func (r *command) drain(output <-chan struct{}) {
 	if output == nil {
 		return
 	}

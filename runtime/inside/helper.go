@@ -227,10 +227,10 @@ func (h *Helpers) Dial(ctx context.Context, container, address string) (net.Conn
 		return c, nil
 	}
 	_ = c.Close() // never fails
-	switch {
-	case state == failed:
+	switch state {
+	case failed:
 		return nil, errors.New(why)
-	case state == begun:
+	case begun:
 		return nil, ctx.Err()
 	}
 	select {
