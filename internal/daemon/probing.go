@@ -133,7 +133,8 @@ func (l *loop) target(svc *stack.Service, c *runtime.Container, obs *reconcile.O
 		t.Leaving = t.Leaving || s.Container == c.ID && endsRun(s.Op)
 	}
 	st, known := l.d.prober.Status(key)
-	if old, ok := l.ways[c.ID]; ok && known && st.Started.Equal(c.Started) && st.Ready(svc.Probes) {
+	settled := known && st.Started.Equal(c.Started) && st.Ready(svc.Probes)
+	if old, ok := l.ways[c.ID]; ok && (settled || !c.State.Alive()) {
 		t.Routes = old
 		return t
 	}

@@ -143,7 +143,7 @@ func (v *view) resume(svc *stack.Service, slot int, c *member) bool {
 		wait := b.Wait(c.Finished, 0)
 		return v.at(s, h, c.Finished.Add(wait), wait)
 	case ThenAwait:
-		if why := v.unready(svc); why != "" {
+		if why := v.unready(svc, v.isReady); why != "" {
 			h := idle(s, fmt.Sprintf("%s while %s", frozen(c.State), why))
 			v.hold(h)
 			return true
@@ -169,7 +169,7 @@ func frozen(s runtime.State) string {
 // It reports whether there was something to do.
 func (v *view) follow(svc *stack.Service, slot int, c *member) bool {
 	if svc.WhileUnready != stack.Keep {
-		if why := v.unready(svc); why != "" {
+		if why := v.unready(svc, v.notUnready); why != "" {
 			s := v.replicaStep(OpPause, svc, slot, c, why)
 			s.Ends = &Ended{Container: c.ID, Started: c.Started, Why: why, Then: ThenAwait}
 			if svc.WhileUnready == stack.StopUnready {
@@ -197,29 +197,35 @@ func (v *view) follow(svc *stack.Service, slot int, c *member) bool {
 }
 
 // unready says which dependency with condition service_healthy has no replica
-// that is ready; empty: none.
-func (v *view) unready(svc *stack.Service) string {
+// that passes; empty: none.
+func (v *view) unready(svc *stack.Service, passes func(*stack.Service, *member) bool) string {
 	for _, dep := range svc.DependsOn {
 		target := v.d.Stack.Service(dep.Service)
 		if dep.Condition != stack.Healthy || target == nil || v.want(dep.Service) == WantAbsent || len(v.slotsOf(target)) == 0 {
 			continue
 		}
-		if !v.anyReady(target) {
+		if !v.any(target, passes) {
 			return dep.Service + " is not ready"
 		}
 	}
 	return ""
 }
 
-func (v *view) anyReady(svc *stack.Service) bool {
+// any reports whether a container of the service passes.
+func (v *view) any(svc *stack.Service, passes func(*stack.Service, *member) bool) bool {
 	for _, cs := range v.replicas[svc.Name] {
 		for _, c := range cs {
-			if v.isReady(svc, c) || v.unjudged(svc, c) {
+			if passes(svc, c) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// notUnready reports whether a container is ready, or nothing is known against it.
+func (v *view) notUnready(svc *stack.Service, c *member) bool {
+	return v.isReady(svc, c) || v.unjudged(svc, c)
 }
 
 // unjudged reports whether a running container's probes have had no result yet,

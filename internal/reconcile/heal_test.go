@@ -175,6 +175,10 @@ func TestProbesAreActedOn(t *testing.T) {
 			`unpause web/1 shop-web-1 (what it depends on is ready again)`,
 		},
 		{
+			"not before it is known to be ready", living(stack.PauseUnready).has("web", 1, runtime.Paused).endedBy("web", 1, ThenAwait),
+			`hold web/1 shop-web-1 (paused while db is not ready)`,
+		},
+		{
 			"from a stop too", living(stack.StopUnready).has("web", 1, runtime.Exited, exit(0, 0)).found("db", 1, ok, ok).endedBy("web", 1, ThenAwait),
 			`start web/1 shop-web-1 (what it depends on is ready again)`,
 		},
