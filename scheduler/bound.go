@@ -171,13 +171,13 @@ func (d *divisor) quo(x int64) int64 {
 	return q
 }
 
-// score is the sum of the scores of a member that depend on its use alone.
-func (b *bound) score(m *member) int64 {
+// score is the sum of the scores of a leader that depend on its use alone.
+func (b *bound) score(cl *class, l *leader) int64 {
 	w, need := &b.policy.weights, &b.shape.score
 	if !b.quick {
-		return b.policy.score(m, need)
+		return b.policy.score(&cl.members[l.member], need)
 	}
-	used, memoryUsed := m.cpu+need[cpu], m.memory+need[memory]
+	used, memoryUsed := l.cpu+need[cpu], l.memory+need[memory]
 	total := int64(0)
 	if w[scoreLeast] > 0 {
 		total += w[scoreLeast] * b.mean(b.weight[0]*b.byAlloc[0].quo((b.alloc[cpu]-used)*100)+b.weight[1]*b.byAlloc[1].quo((b.alloc[memory]-memoryUsed)*100))
@@ -188,15 +188,15 @@ func (b *bound) score(m *member) int64 {
 	if w[scoreBalanced] > 0 {
 		product := b.byProduct.by
 		with := 100 - b.byProduct.quo(50*abs(used*b.alloc[memory]-memoryUsed*b.alloc[cpu])+product-1)
-		total += w[scoreBalanced] * balanceGain(with, m.without)
+		total += w[scoreBalanced] * balanceGain(with, l.without)
 	}
 	return total
 }
 
-// hasRoom says whether the member's cpu and memory have room. It is asked when
+// hasRoom says whether the leader's cpu and memory have room. It is asked when
 // exact, so that what is used is within the capacity.
-func (b *bound) hasRoom(m *member) bool {
-	return b.needed[cpu] <= b.alloc[cpu]-m.cpu && b.needed[memory] <= b.alloc[memory]-m.memory
+func (b *bound) hasRoom(l *leader) bool {
+	return b.needed[cpu] <= b.alloc[cpu]-l.cpu && b.needed[memory] <= b.alloc[memory]-l.memory
 }
 
 // score is the sum of the scores that depend on the node's use alone.

@@ -471,16 +471,16 @@ func (q *query) searchRow(cl *class, bound *bound, row int, b *best) bool {
 
 // searchCell looks at the leaders in a cell in their order.
 func (q *query) searchCell(cl *class, bound *bound, in *cell, most int64, b *best) {
-	for _, i := range in.leaders {
-		leader := &cl.members[i]
+	for i := range in.leaders {
+		leader := &in.leaders[i]
 		if most == b.score && leader.index >= b.node.index {
 			return
 		}
 		if bound.exact && !bound.hasRoom(leader) {
 			continue // nor does the rest of its group
 		}
-		if score := bound.score(leader); score > b.score || score == b.score && leader.index < b.node.index {
-			q.searchGroup(cl, leader.group, score, b)
+		if score := bound.score(cl, leader); score > b.score || score == b.score && leader.index < b.node.index {
+			q.searchGroup(cl, cl.members[leader.member].group, score, b)
 		}
 		if b.score > most {
 			return

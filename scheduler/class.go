@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 )
@@ -67,12 +68,21 @@ type group struct {
 	members *bitset // nil: the leader alone
 }
 
-// cell is the leaders in it, sorted. The first few stand beside their slice, so
-// that a look at them is one look into memory.
+// cell is the leaders in it, sorted by member. The first few stand beside their
+// slice, so that a look at them is one look into memory.
 type cell struct {
-	leaders []int32
-	few     [8]int32
+	leaders []leader
+	few     [4]leader
 }
+
+// leader is what a search asks of a member that leads a group: together with
+// those of the same cell, as looks into the members one by one are slow.
+type leader struct {
+	member, index        int32
+	cpu, memory, without int64
+}
+
+func (l leader) compare(member int32) int { return cmp.Compare(l.member, member) }
 
 func (cl *class) add(n *node) {
 	n.class, n.member = cl, int32(len(cl.members)) //nolint:gosec // bounded by memory
@@ -219,9 +229,10 @@ func (cl *class) lead(i, at int32) {
 		cl.cells[at] = c
 		cl.mark(at, true)
 	}
-	to, _ := slices.BinarySearch(c.leaders, i)
-	c.leaders = slices.Insert(c.leaders, to, i)
-	cl.firsts[at] = cl.members[c.leaders[0]].index
+	m := &cl.members[i]
+	to, _ := slices.BinarySearchFunc(c.leaders, i, leader.compare)
+	c.leaders = slices.Insert(c.leaders, to, leader{i, m.index, m.cpu, m.memory, m.without})
+	cl.firsts[at] = c.leaders[0].index
 }
 
 func (cl *class) newCell() *cell {
@@ -239,10 +250,10 @@ func (cl *class) newCell() *cell {
 // follow takes a leader out of a cell.
 func (cl *class) follow(i, at int32) {
 	c := cl.cells[at]
-	from, _ := slices.BinarySearch(c.leaders, i)
+	from, _ := slices.BinarySearchFunc(c.leaders, i, leader.compare)
 	c.leaders = slices.Delete(c.leaders, from, from+1)
 	if len(c.leaders) > 0 {
-		cl.firsts[at] = cl.members[c.leaders[0]].index
+		cl.firsts[at] = c.leaders[0].index
 		return
 	}
 	cl.cells[at] = nil
