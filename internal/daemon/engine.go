@@ -16,6 +16,8 @@ type engineHealth struct {
 	seen time.Time  // when it last answered or sent an event
 	down time.Time  // when it had last been seen before it was found away
 	up   time.Time  // when it was last found back
+	// noticed is when it was last found away, which is later than it went.
+	noticed time.Time
 }
 
 func newEngineHealth() *engineHealth { return &engineHealth{} }
@@ -48,8 +50,19 @@ func (h *engineHealth) lost(err error, now time.Time) bool {
 			h.down = h.seen
 		}
 	}
+	if news {
+		h.noticed = now
+	}
 	h.err = err
 	return news
+}
+
+// awaySince reports whether the engine is away, or was found so at or after a
+// moment.
+func (h *engineHealth) awaySince(moment time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err != nil || !h.noticed.IsZero() && !h.noticed.Before(moment)
 }
 
 // back notes that it answers again. It reports whether that is news.

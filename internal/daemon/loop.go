@@ -420,7 +420,11 @@ func (l *loop) drop(s reconcile.Step) {
 func (l *loop) ended(ctx context.Context, s reconcile.Step, res reconcile.Result, err error, took time.Duration) {
 	// The daemon ends, and the next one looks for itself; or the engine is away, or
 	// one that is too old has taken its place, which is not the step's fault.
-	dropped := ctx.Err() != nil || ((runtime.IsUnavailable(err) || runtime.IsInvalid(err)) && l.d.engineLost(ctx))
+	dropped := ctx.Err() != nil
+	if runtime.IsUnavailable(err) || runtime.IsInvalid(err) {
+		begin := time.Now().Add(-took)
+		dropped = dropped || l.d.engineLost(ctx) || l.d.health.awaySince(begin)
+	}
 	if err == nil {
 		l.d.health.answered(time.Now())
 	}
