@@ -361,7 +361,7 @@ func (c *Cluster) place(s *Shape, n *node, id string) Placement {
 	if slot >= 0 {
 		c.free = c.records[slot].next
 	} else {
-		slot = int32(len(c.records)) //nolint:gosec // bounded by memory
+		slot = int32(len(c.records))       //nolint:gosec // bounded by memory
 		if slot == int32(cap(c.records)) { //nolint:gosec // bounded by memory
 			c.records = slices.Grow(c.records, max(len(c.records), 64)) // append grows by a quarter: many copies
 		}

@@ -131,7 +131,7 @@ type Replica struct {
 	Container runtime.Container `json:"container"`
 	Ready     bool              `json:"ready"`
 	Probed    bool              `json:"probed,omitempty"` // Berth's own probes have their say in Ready
-	Restarts  int               `json:"restarts"` // by the engine and by Berth
+	Restarts  int               `json:"restarts"`         // by the engine and by Berth
 	Reason    string            `json:"reason,omitempty"`
 }
 
