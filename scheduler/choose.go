@@ -52,11 +52,22 @@ func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 		return nil, true
 	}
 	view := x.view(s)
+	if x.repeats(c, view) {
+		return c.at(x.hot.first()), true
+	}
 	q.sum()
 	if view.flat && !q.compares() {
 		return q.first(view), true
 	}
 	return q.among(view), true
+}
+
+// at is the node of that index; -1: none.
+func (c *Cluster) at(index int) *node {
+	if index < 0 {
+		return nil
+	}
+	return c.nodes[index]
 }
 
 // first chooses among classes that score the same but for the use of their nodes.
@@ -366,13 +377,18 @@ func (q *query) try(m *member, b *best) {
 }
 
 func (q *query) fits(n *node) bool {
-	need := &q.shape.need
+	return q.shape.fits(n) && (!q.perNode || q.fitsMore(n))
+}
+
+// fits says whether the node has room for the shape, but for generic resources.
+func (s *Shape) fits(n *node) bool {
+	need := &s.need
 	for i := range need {
 		if need[i] > n.alloc[i]-n.used[i] && need[i] > 0 && n.counted[i] {
 			return false
 		}
 	}
-	return !q.perNode || q.fitsMore(n)
+	return true
 }
 
 // fitsMore asks the filters that look at what is on the node.
@@ -417,6 +433,7 @@ func (m *member) balanced(need *amounts) int64 {
 // search finds the best feasible member of the class, if it is better than b. It
 // looks into cells only while their bound says that a better one may be there.
 func (q *query) search(cl *class, b *best) {
+	cl.catchUp()
 	if cl.cells == nil {
 		for i := range cl.members {
 			q.try(&cl.members[i], b)

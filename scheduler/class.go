@@ -19,8 +19,9 @@ type class struct {
 	id      int32
 	sample  *node // any member: it stands for all in what they share
 	members []member
-	more    bool // disk and network are scored too
-	soft    int  // members of which the scores count more than is reserved
+	more    bool    // disk and network are scored too
+	soft    int     // members of which the scores count more than is reserved
+	late    []int32 // members whose change was postponed
 
 	groups   map[amounts]*group // by what is used of the resources that are scored
 	cells    []*cell            // by place of cpu · side + place of memory; nil: empty. nil slice: no cells
@@ -59,6 +60,7 @@ type member struct {
 	group   *group
 	cell    int32
 	soft    bool
+	late    bool // it has changed since
 }
 
 // group is the members with the same use.
@@ -120,10 +122,7 @@ func (cl *class) divide() {
 func (cl *class) measure(m *member) {
 	n := m.node
 	alloc := &n.alloc
-	m.cpu, m.memory = min(n.scored[cpu], alloc[cpu]), min(n.scored[memory], alloc[memory])
-	if alloc[cpu] > 0 && alloc[memory] > 0 {
-		m.without = balance(m.cpu, alloc[cpu], m.memory, alloc[memory])
-	}
+	m.read()
 	if cl.cells != nil {
 		m.cell = int32(place(m.cpu, alloc[cpu])*side + place(m.memory, alloc[memory])) //nolint:gosec // below side²
 	}
@@ -139,6 +138,16 @@ func (cl *class) measure(m *member) {
 		} else {
 			cl.soft--
 		}
+	}
+}
+
+// read takes over what the node uses.
+func (m *member) read() {
+	n := m.node
+	alloc := &n.alloc
+	m.cpu, m.memory = min(n.scored[cpu], alloc[cpu]), min(n.scored[memory], alloc[memory])
+	if alloc[cpu] > 0 && alloc[memory] > 0 {
+		m.without = balance(m.cpu, alloc[cpu], m.memory, alloc[memory])
 	}
 }
 
@@ -159,6 +168,23 @@ func (cl *class) changed(i int32) {
 		cl.leave(i, &was)
 		cl.enter(i, m)
 	}
+}
+
+// postpone notes that the member has changed, for the next search to follow.
+func (cl *class) postpone(i int32) {
+	if m := &cl.members[i]; !m.late {
+		m.late = true
+		cl.late = append(cl.late, i)
+	}
+}
+
+// catchUp follows the changes that were postponed.
+func (cl *class) catchUp() {
+	for _, i := range cl.late {
+		cl.members[i].late = false
+		cl.changed(i)
+	}
+	cl.late = cl.late[:0]
 }
 
 // enter joins the member to the group of its use.

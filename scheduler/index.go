@@ -19,6 +19,10 @@ type index struct {
 	tallies map[string]*tally
 
 	query query // of the choice in hand; kept for its slices
+
+	hot    hot
+	latest *Shape // that was chosen for
+	streak int    // choices for it in a row, up to the making of the tree
 }
 
 // tally counts replicas by class, and where it is looked at node by node, by node.
@@ -192,6 +196,11 @@ func (c *Cluster) follow(n *node, s *Shape, by int) {
 		return
 	}
 	s.count(n, by)
+	if h := &c.index.hot; h.shape != nil {
+		h.changed(n)
+		n.class.postpone(n.member)
+		return
+	}
 	n.class.changed(n.member)
 }
 
@@ -206,7 +215,11 @@ func (s *Shape) count(n *node, by int) {
 
 // view returns the classes that the shape's static filters let pass.
 func (x *index) view(s *Shape) *view {
+	if s.plan.view != nil {
+		return s.plan.view
+	}
 	if v, ok := x.views[s.profile]; ok {
+		s.plan.view = v
 		return v
 	}
 	v := &view{eligible: make([]bool, len(x.classes)), flat: true}
@@ -220,7 +233,7 @@ func (x *index) view(s *Shape) *view {
 		first := v.classes[0]
 		v.flat = v.flat && first.taints == s.softTaints(n) && first.liking == s.nodeLiking(n)
 	}
-	x.views[s.profile] = v
+	x.views[s.profile], s.plan.view = v, v
 	return v
 }
 

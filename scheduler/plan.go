@@ -7,7 +7,8 @@ import (
 
 // plan is what the index keeps of a shape: which tallies its terms look at.
 type plan struct {
-	scan bool // something depends on single nodes in a way that has no index
+	scan bool  // something depends on single nodes in a way that has no index
+	view *view // nil: not looked up yet
 
 	near, far []watch // required affinity and anti-affinity
 	likes     []watch // preferred ones, with their weights
