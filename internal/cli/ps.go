@@ -109,9 +109,14 @@ func (a *app) ps(ctx context.Context, services []string, o *psOptions) error {
 	return a.printPs(list, known, o, time.Now())
 }
 
+// knownTime is how long ps waits for what the daemon may add.
+const knownTime = 500 * time.Millisecond
+
 // knownStatus is what a daemon that runs already knows of the stack; nil: there
-// is none, or it does not know it.
+// is none, it does not know it, or it does not answer.
 func (a *app) knownStatus(ctx context.Context, stack string) *api.Status {
+	ctx, cancel := context.WithTimeout(ctx, knownTime)
+	defer cancel()
 	d, err := a.find(ctx)
 	if d == nil || err != nil {
 		return nil

@@ -45,7 +45,7 @@ func (v *view) initName(svc *stack.Service, slot, i int) string {
 func (v *view) prepareStep(svc *stack.Service, slot int, c *member, i int, done string) {
 	key, name := ReplicaKey(svc.Name, slot), v.initName(svc, slot, i)
 	h := Hold{Kind: HoldWaiting, Key: key, Service: svc.Name, Slot: slot, Name: c.Name}
-	if other := v.preparing[name]; other != 0 && other != slot {
+	if other := v.preparer(name); other != 0 && other != slot {
 		h.Reason = fmt.Sprintf("waits for pre_start step %d, which %s/%d runs", i+1, svc.Name, other)
 		v.hold(h)
 		v.moves(svc.Name, h)
@@ -79,6 +79,20 @@ func (v *view) prepareStep(svc *stack.Service, slot int, c *member, i int, done 
 		h.Reason = fmt.Sprintf("is prepared by %s", name)
 	}
 	v.moves(svc.Name, h)
+}
+
+// preparer is the slot that runs a step, in this turn or by one that is still
+// under way; 0: none does.
+func (v *view) preparer(name string) int {
+	if slot := v.preparing[name]; slot != 0 {
+		return slot
+	}
+	for _, s := range v.m.InFlight {
+		if s.Name == name {
+			return s.Slot
+		}
+	}
+	return 0
 }
 
 // createInit makes a step's container, on the node of its replica.
@@ -145,22 +159,9 @@ func (v *view) retryInit(step *member, s Step, h Hold) Hold {
 func (v *view) sweepInits() {
 	for _, name := range sortedKeys(v.inits) {
 		c := v.inits[name]
-		if v.preparing[name] != 0 {
-			continue
-		}
 		key := Key("container/" + name)
-		if !v.busy(key, "", 0) && !v.busyContainer(c.ID) {
+		if v.preparer(name) == 0 && !v.busy(key, "", 0) {
 			v.takeAway(key, c, 0, "a pre_start step that nobody waits for", true)
 		}
 	}
-}
-
-// busyContainer reports whether a step about a container is in flight.
-func (v *view) busyContainer(id string) bool {
-	for _, s := range v.m.InFlight {
-		if s.Container == id {
-			return true
-		}
-	}
-	return false
 }

@@ -127,3 +127,14 @@ func TestAStepsOwnImageIsPulled(t *testing.T) {
 		t.Errorf("plan:\n%s", p)
 	}
 }
+
+// While a step's container is being made for one replica, another does not take over.
+func TestOneReplicaRunsTheStepForAll(t *testing.T) {
+	f := shop(prepared(svc("web", 2))).has("web", 1, runtime.Created).has("web", 2, runtime.Created)
+	f.m.Begin(f.plan().Steps[0])
+	want := lines(`hold web/1 shop-web-init-1 (create in progress)
+		hold web/2 shop-web-2 (waits for pre_start step 1, which web/1 runs)`)
+	if diff := cmp.Diff(want, squeeze(f.plan().String())); diff != "" {
+		t.Error(diff)
+	}
+}
