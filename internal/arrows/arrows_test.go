@@ -23,8 +23,9 @@ var mayImport = []struct {
 }{
 	{"runtime", nil},
 	{"runtime/docker", []string{"runtime"}},
-	{"runtime/cgroup", []string{"runtime"}},
-	{"runtime/inside", []string{"runtime"}},
+	{"runtime/peer", nil},
+	{"runtime/cgroup", []string{"runtime", "runtime/peer"}},
+	{"runtime/inside", []string{"runtime", "runtime/peer"}},
 	{"runtime/fake", []string{"runtime"}},
 	{"runtime/enginetest/", []string{"runtime"}},
 	{"internal/dirs", nil},

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path"
 	"strings"
-	"syscall"
 
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/runtime/peer"
 )
 
 // sameTree says why the engine's cgroups are not those that this process sees, or
@@ -88,7 +87,7 @@ func findRunning(ctx context.Context, engine Engine, t *tree) (found, running bo
 // neighbour returns the name of the program that listens at socket, or why it is
 // not in this process's cgroup namespace.
 func neighbour(socket string) (string, error) {
-	pid, err := listener(socket)
+	pid, err := peer.Listener(socket)
 	if err != nil {
 		return "", fmt.Errorf("find the engine's process: %w", err)
 	}
@@ -111,29 +110,4 @@ func neighbour(socket string) (string, error) {
 		return "", errors.New("the engine is in another cgroup namespace, as in a container")
 	}
 	return strings.TrimSpace(string(name)), nil
-}
-
-// listener returns the process that listens at a socket; 0 when it is in a
-// namespace whose processes are not to be seen here.
-func listener(socket string) (int, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *syscall.Ucred
-	var got error
-	if err := raw.Control(func(fd uintptr) {
-		cred, got = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if got != nil {
-		return 0, got
-	}
-	return int(cred.Pid), nil
 }

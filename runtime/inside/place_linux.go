@@ -5,9 +5,9 @@ import (
 	"net"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/runtime/peer"
 )
 
 // Find says where this process is, as the containers of an engine see it. It
@@ -25,7 +25,7 @@ func Find(info runtime.EngineInfo) Place {
 	if here := strings.TrimSpace(string(kernel)); here != info.KernelVersion {
 		return Place{Why: fmt.Sprintf("the engine runs on another kernel (%s) than this one (%s), as in a virtual machine", info.KernelVersion, here)}
 	}
-	pid, err := listener(socket)
+	pid, err := peer.Listener(socket)
 	switch {
 	case err != nil:
 		return Place{Why: fmt.Sprintf("find the engine's process: %v", err)}
@@ -50,31 +50,6 @@ func beside(pid int) Place {
 		p.Why = "the daemon does not run as root"
 	}
 	return p
-}
-
-// listener returns the process that listens at a socket; 0 when it is in a
-// namespace whose processes are not to be seen here.
-func listener(socket string) (int, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }() // it served
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *syscall.Ucred
-	var got error
-	if err := raw.Control(func(fd uintptr) {
-		cred, got = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if got != nil {
-		return 0, got
-	}
-	return int(cred.Pid), nil
 }
 
 // belongs says whether a process's cgroup is a container's.
