@@ -140,7 +140,14 @@ func TestKillAfterEveryCall(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	for k := 1; k <= total; k++ {
+	killAfterEvery(t, total, life, workloads)
+}
+
+// killAfterEvery plays a story as often as it makes calls, and kills the daemon
+// after each of them in turn. prepare sets the engine up.
+func killAfterEvery(t *testing.T, calls int, tell func() story, prepare func(*fake.Engine)) {
+	t.Helper()
+	for k := 1; k <= calls; k++ {
 		t.Run(fmt.Sprint(k), func(t *testing.T) {
 			var s *sim
 			opts := fake.Options{OnCall: func(n int, _ fake.Call) {
@@ -150,9 +157,9 @@ func TestKillAfterEveryCall(t *testing.T) {
 			}}
 			simulate(t, opts, func(t *testing.T, it *sim) {
 				s = it
-				workloads(s.engine)
+				prepare(s.engine)
 				s.insist("boot: ", func() error { return s.ctx.Err() })
-				tale := life()
+				tale := tell()
 				tale[:len(tale)-1].play(s)
 				if !t.Failed() && s.now() >= k {
 					s.oracle()

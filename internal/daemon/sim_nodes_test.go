@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -315,29 +314,8 @@ func TestKillAfterEveryCallOnNodes(t *testing.T) {
 		s.nothingLeft()
 		total = s.now()
 	})
-	for k := 1; k <= total && !t.Failed(); k++ {
-		t.Run(fmt.Sprint(k), func(t *testing.T) {
-			var s *sim
-			opts := fake.Options{OnCall: func(n int, _ fake.Call) {
-				if n == k {
-					s.die()
-				}
-			}}
-			simulate(t, opts, func(t *testing.T, it *sim) {
-				s = it
-				tale := nodeLife()
-				tale[:len(tale)-1].play(s)
-				if !t.Failed() && s.now() >= k {
-					s.oracle()
-				}
-				if t.Failed() {
-					return
-				}
-				tale[len(tale)-1:].play(s)
-				s.awaitGone()
-				s.nothingLeft()
-			})
-		})
+	if !t.Failed() {
+		killAfterEvery(t, total, nodeLife, func(*fake.Engine) {})
 	}
 }
 
