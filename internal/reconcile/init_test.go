@@ -112,7 +112,7 @@ func TestPreStartToTheEnd(t *testing.T) {
 	}
 	f = shop(prepared(svc("web", 1))).step("web", "shop-web-init-1", runtime.Running)
 	f.d.Down = &Down{}
-	if got := f.predicted(); !strings.Contains(got, "shop-web-init-1") {
+	if got := f.predicted(); !strings.Contains(got, "remove container/shop-web-init-1 ") {
 		t.Errorf("a step's container stays behind:\n%s", got)
 	}
 }
