@@ -124,8 +124,8 @@ func TestZones(t *testing.T) {
 		t.Errorf("nodes by zone: %v", zones)
 	}
 	page, counter, filler := s.Service("page"), s.Service("counter"), s.Service("filler")
-	if !page.StartFirst || len(page.Placement.Spread) != 1 || len(page.Placement.AntiLike) != 1 {
-		t.Errorf("page is placed by %+v, starts first: %v", page.Placement, page.StartFirst)
+	if page.Update.Order != stack.StartFirst || len(page.Placement.Spread) != 1 || len(page.Placement.AntiLike) != 1 {
+		t.Errorf("page is placed by %+v, order: %v", page.Placement, page.Update.Order)
 	}
 	if len(counter.Placement.Tolerate) != 1 || len(counter.Placement.NodeSelector) != 1 {
 		t.Errorf("counter is placed by %+v", counter.Placement)

@@ -162,7 +162,7 @@ func (v *view) isReady(svc *stack.Service, c *member) bool {
 // its named volume with its successor.
 func (v *view) startsFirst(svc *stack.Service, old *member) bool {
 	l := v.places.leave[old.ID]
-	return svc.StartFirst && l.why != "" && !l.forced && old.State.Alive() && v.overlapObstacle(svc) == ""
+	return svc.Update.Order == stack.StartFirst && l.why != "" && !l.forced && old.State.Alive() && v.overlapObstacle(svc) == ""
 }
 
 // overlapObstacle says why two containers of one replica cannot run at once;

@@ -330,7 +330,7 @@ func TestMovesToTheEnd(t *testing.T) {
 	}
 
 	web := needs(svc("web", 2), 0, 50)
-	web.StartFirst = true
+	web.Update.Order = stack.StartFirst
 	drained := node("edge-1", 500, 256)
 	drained.Drain = &Drain{Since: t0}
 	f = on(shop(web), drained, node("edge-2", 500, 256)).

@@ -68,11 +68,6 @@ func mode(c types.ServiceConfig) Mode {
 	return Mode(c.Deploy.Mode)
 }
 
-// startFirst is deploy.update_config.order.
-func startFirst(c types.ServiceConfig) bool {
-	return c.Deploy != nil && c.Deploy.UpdateConfig != nil && c.Deploy.UpdateConfig.Order == "start-first"
-}
-
 // placement is what the scheduler must know of a service's replicas.
 func (t *translator) placement(c types.ServiceConfig, s *Service, ext setting) (scheduler.Template, error) {
 	p := scheduler.Template{Stack: t.project.Name, Service: c.Name, Ports: heldPorts(&s.Spec)}

@@ -153,8 +153,8 @@ func TestStartFirst(t *testing.T) {
 	} {
 		loaded := load(t, service(keys))
 		got := loaded.Stack.Service("web")
-		if got.StartFirst != want || len(loaded.Warnings) > 0 {
-			t.Errorf("%s: starts first: %v, warnings %v", keys, got.StartFirst, loaded.Warnings)
+		if first := got.Update.Order == stack.StartFirst; first != want || len(loaded.Warnings) > 0 {
+			t.Errorf("%s: starts first: %v, warnings %v", keys, first, loaded.Warnings)
 		}
 		revisions[got.Revision] = true
 	}

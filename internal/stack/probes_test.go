@@ -230,8 +230,8 @@ func TestHealthIsTranslated(t *testing.T) {
 		"x-berth: {dependsOn: {whileUnready: keep, deadline: 1m}}": {func(s *stack.Service) any { return []any{s.WhileUnready, s.DependencyDeadline} }, []any{stack.Keep, time.Minute}},
 		"x-berth: {dependsOn: {whileUnready: pause}}":              {func(s *stack.Service) any { return s.WhileUnready }, stack.PauseUnready},
 		"x-berth: {dependsOn: {whileUnready: stop}}":               {func(s *stack.Service) any { return s.WhileUnready }, stack.StopUnready},
-		"deploy: {update_config: {order: start-first}}":            {func(s *stack.Service) any { return s.StartFirst }, true},
-		"deploy: {update_config: {order: stop-first}}":             {func(s *stack.Service) any { return s.StartFirst }, false},
+		"deploy: {update_config: {order: start-first}}":            {func(s *stack.Service) any { return s.Update.Order == stack.StartFirst }, true},
+		"deploy: {update_config: {order: stop-first}}":             {func(s *stack.Service) any { return s.Update.Order == stack.StartFirst }, false},
 		"post_start: [{command: sh -c \"a b\", user: u, privileged: true, working_dir: /w, environment: {B: '1', PERIOD: , GONE: }}]": {
 			func(s *stack.Service) any { return s.PostStart },
 			[]stack.Hook{{Command: []string{"sh", "-c", "a b"}, User: "u", Privileged: true, WorkingDir: "/w", Env: []string{"B=1", "PERIOD=7s"}}},

@@ -29,6 +29,7 @@ type Stack struct {
 	Networks    []Network `json:"networks,omitempty"`
 	Volumes     []Volume  `json:"volumes,omitempty"`
 
+	Revisions  int              `json:"revisions,omitempty"`  // x-berth.revisions: how many are kept; 0: 10
 	Nodes      []Node           `json:"nodes,omitempty"`      // x-berth.nodes; none: one node, as large as the engine
 	Overcommit bool             `json:"overcommit,omitempty"` // the nodes together may promise more than the engine has
 	Scheduling scheduler.Policy `json:"scheduling,omitzero"`
@@ -137,9 +138,17 @@ type Service struct {
 	PostStart          []Hook        `json:"postStart,omitempty"` // run in the container after it has started
 	PreStop            []Hook        `json:"preStop,omitempty"`   // run in the container before it is stopped
 	Develop            bool          `json:"-"`
-	// StartFirst: where a replica changes its node, the new container is to be
-	// ready before the old one stops (deploy.update_config.order: start-first).
-	StartFirst bool `json:"startFirst,omitempty"`
+	// Update and RollBack are how replicas are replaced by another revision, and by
+	// the last good one after that has failed; Rollout is what Berth adds to both.
+	Update   Update  `json:"update"`
+	RollBack Update  `json:"rollBack"`
+	Rollout  Rollout `json:"rollout"`
+	// Publish says who holds the published ports, and Balance what the balancer
+	// does with its own.
+	Publish     Publish      `json:"publish,omitempty"`
+	Balance     Balance      `json:"balance"`
+	Discovery   Discovery    `json:"discovery,omitempty"`
+	ImageUpdate *ImageUpdate `json:"imageUpdate,omitempty"`
 	// Placement is what the scheduler must know of each replica. It is no part of
 	// Revision: a change of it may move replicas, but one that stands on a node
 	// that still suits it is not created anew.
@@ -148,7 +157,9 @@ type Service struct {
 	// its pre_start steps, the contents of its configs and secrets and the
 	// revisions of its networks included. Limits, probes, the other hooks, the
 	// engine's restart policy, mode, replicas, placement and dependencies are not
-	// part of it: they change in place.
+	// part of it: they change in place. Neither are the published ports, which the
+	// balancer may hold: whether a container has the right ones is told by what it
+	// says of itself (runtime.LabelPublish).
 	Revision string `json:"revision"`
 }
 

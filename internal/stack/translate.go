@@ -130,13 +130,19 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		PullPolicy:    pullPolicy(c),
 		ContainerName: c.ContainerName,
 		Mode:          mode(c),
-		StartFirst:    startFirst(c),
+		Update:        DefaultUpdate(),
+		RollBack:      DefaultUpdate(),
+		Rollout:       Rollout{Deadline: DefaultDeadline},
+		Balance:       Balance{Hold: DefaultHold, MaxHeld: DefaultMaxHeld, Drain: DefaultDrain},
 		Replicas:      c.GetScale(),
 		DependsOn:     dependencies(c),
 		Develop:       c.Develop != nil,
 	}
 	if err := t.container(&s.Spec, c); err != nil {
 		return s, err
+	}
+	if c.Deploy != nil {
+		s.Update, s.RollBack = updateOf(c.Deploy.UpdateConfig), updateOf(c.Deploy.RollbackConfig)
 	}
 	spec := &s.Spec
 	spec.Limits = limits(c)
