@@ -1,0 +1,6 @@
+package balance
+
+type pipes struct{}
+
+func newPipes() pipes   { return pipes{} }
+func (p *pipes) close() {}

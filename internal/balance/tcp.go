@@ -1,0 +1,295 @@
+package balance
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// keepAlive finds out within two minutes that the other side is gone, for one
+// packet a minute and idle connection.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+
+// The pause after a failed accept, for want of descriptors or memory: doubled from
+// the first to the most. Waiting clients stay in the kernel's queue.
+const (
+	acceptFirst = 5 * time.Millisecond
+	acceptMost  = time.Second
+)
+
+// When every routed backend has failed a client, they are tried again after a
+// pause: doubled each time, so many times, and no longer than connectWithin in all.
+const (
+	retryFirst    = 50 * time.Millisecond
+	retryRounds   = 4
+	connectWithin = 10 * time.Second
+)
+
+// binding is for whom a frontend listens.
+type binding struct {
+	of   Frontend
+	pool *pool
+}
+
+// tcpFrontend is an open TCP frontend.
+type tcpFrontend struct {
+	b       *Balancer
+	l       *net.TCPListener
+	bound   netip.AddrPort
+	binding atomic.Pointer[binding]
+	slots   chan struct{} // holds one for each open connection
+	done    chan struct{} // closed: accept no more
+	once    sync.Once     // closes done
+	exited  chan struct{} // closed: the accepting goroutine has ended
+}
+
+func newTCPFrontend(b *Balancer, of Frontend, p *pool, l *net.TCPListener) *tcpFrontend {
+	f := &tcpFrontend{
+		b: b, l: l, bound: unmapped(l.Addr()), slots: make(chan struct{}, b.cfg.MaxOpen),
+		done: make(chan struct{}), exited: make(chan struct{}),
+	}
+	f.bind(of, p)
+	b.running.Go(f.accept)
+	return f
+}
+
+// unmapped returns a socket's address, an IPv4 one as such.
+func unmapped(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+func (f *tcpFrontend) bind(of Frontend, p *pool) { f.binding.Store(&binding{of: of, pool: p}) }
+
+func (f *tcpFrontend) status() FrontendStatus {
+	return FrontendStatus{
+		Frontend: f.binding.Load().of, Bound: f.bound,
+		Open: len(f.slots), Full: len(f.slots) == cap(f.slots),
+	}
+}
+
+func (f *tcpFrontend) stop() {
+	f.once.Do(func() { close(f.done) })
+	_ = f.l.Close() // what is in the kernel's queue is reset, unless another process has the socket too
+	<-f.exited
+}
+
+func (f *tcpFrontend) end() {}
+
+func (f *tcpFrontend) file() (Handover, error) {
+	file, err := f.l.File()
+	if err != nil {
+		return Handover{}, err
+	}
+	return Handover{Frontend: f.binding.Load().of, File: file}, nil
+}
+
+// accept takes clients until the frontend is stopped.
+func (f *tcpFrontend) accept() {
+	defer close(f.exited)
+	var pause time.Duration
+	for {
+		select {
+		case f.slots <- struct{}{}:
+		case <-f.done:
+			return
+		}
+		conn, err := f.l.AcceptTCP()
+		if err == nil {
+			pause = 0
+			f.admit(conn)
+			continue
+		}
+		<-f.slots
+		pause = min(max(2*pause, acceptFirst), acceptMost)
+		if !f.pause(pause) || errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}
+
+// pause waits, and says whether to go on.
+func (f *tcpFrontend) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-f.done:
+		return false
+	}
+}
+
+func (f *tcpFrontend) admit(conn *net.TCPConn) {
+	to := f.binding.Load()
+	f.b.tcpOpen.Add(1)
+	f.b.running.Add(1) // until it has left: it may wait where no goroutine does
+	now := time.Now()
+	to.pool.admit(&tcpClient{
+		f: f, conn: conn, came: now,
+		from: unmapped(conn.RemoteAddr()).Addr(), wants: Port{Protocol: TCP, Number: to.of.Target},
+	}, now)
+}
+
+// tcpClient is an accepted connection. Nothing is read of it before its backend
+// has accepted too.
+type tcpClient struct {
+	f     *tcpFrontend
+	conn  *net.TCPConn
+	came  time.Time
+	from  netip.Addr
+	wants Port
+}
+
+func (c *tcpClient) source() netip.Addr { return c.from }
+func (c *tcpClient) target() Port       { return c.wants }
+func (c *tcpClient) since() time.Time   { return c.came }
+
+func (c *tcpClient) serve(p *pool, be *backend) {
+	c.f.b.running.Go(func() { c.connect(p, be) })
+}
+
+// refuse resets the connection, by which the client learns that it was not served.
+func (c *tcpClient) refuse(RefusedReason) {
+	abort(c.conn)
+	c.left()
+}
+
+// left gives its place to another client.
+func (c *tcpClient) left() {
+	<-c.f.slots
+	c.f.b.tcpOpen.Add(-1)
+	c.f.b.running.Done()
+}
+
+// abort closes a connection by a reset.
+func abort(conn *net.TCPConn) {
+	_ = conn.SetLinger(0) // else it is closed in the ordinary way
+	_ = conn.Close()
+}
+
+// connect finds a backend that accepts, beginning with be, and carries the
+// connection there. When no backend is routed any more, the client waits again.
+func (c *tcpClient) connect(p *pool, be *backend) {
+	began := time.Now()
+	var tried []*backend
+	for round := 0; ; {
+		if c.try(p, be) {
+			return
+		}
+		tried = append(tried, be)
+		if be = p.another(c, tried, time.Now()); be != nil {
+			continue
+		}
+		routed, changed := p.routedFor(c.wants)
+		switch {
+		case !routed:
+			p.admit(c, time.Now())
+			return
+		case round == retryRounds || time.Since(began) > connectWithin || c.f.b.connecting.Err() != nil:
+			p.refuse(c, RefusedUnreachable)
+			return
+		}
+		pause(c.f.b.connecting, retryFirst<<round, changed)
+		round++
+		tried = tried[:0]
+		if be = p.another(c, nil, time.Now()); be == nil {
+			p.admit(c, time.Now())
+			return
+		}
+	}
+}
+
+// try connects to one backend, and carries the connection there if it accepts.
+func (c *tcpClient) try(p *pool, be *backend) bool {
+	began := time.Now()
+	server, err := c.dial(p, be)
+	now := time.Now()
+	if err != nil {
+		p.failed(be, began, now, !ours(err))
+		return false
+	}
+	r := newRelay(c, p, be, server)
+	if !p.connected(be, r, now.Sub(began)) {
+		abort(server)
+		return false
+	}
+	r.start()
+	return true
+}
+
+func (c *tcpClient) dial(p *pool, be *backend) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: c.f.b.cfg.Connect, KeepAliveConfig: keepAlive}
+	conn, err := d.DialContext(c.f.b.connecting, "tcp", p.addr(be, c.wants).String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// ours says that a connect failed for want of something that is this machine's: the
+// backend was not even asked.
+func ours(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// relay carries a connection's bytes both ways.
+type relay struct {
+	c      *tcpClient
+	p      *pool
+	be     *backend
+	server *net.TCPConn
+	ways   atomic.Int32 // that are not at their end yet
+}
+
+func newRelay(c *tcpClient, p *pool, be *backend, server *net.TCPConn) *relay {
+	r := &relay{c: c, p: p, be: be, server: server}
+	r.ways.Store(2)
+	return r
+}
+
+// start begins to carry. The goroutines are new ones: their stacks stay as small
+// as copying needs, while that of the goroutine that connected has grown.
+func (r *relay) start() {
+	running := &r.c.f.b.running
+	running.Go(func() { r.carry(r.server, r.c.conn, &r.be.counters.in) })
+	running.Go(func() { r.carry(r.c.conn, r.server, &r.be.counters.out) })
+}
+
+// carry copies one way to its end. An end is passed on as an end, so that the
+// other way goes on; a failure as a reset.
+func (r *relay) carry(dst, src *net.TCPConn, count *atomic.Uint64) {
+	if err := r.c.f.b.carriers.copy(dst, src, count); err != nil {
+		r.cut()
+	} else {
+		_ = dst.CloseWrite() // if it was reset, the other way finds out
+	}
+	if r.ways.Add(-1) > 0 {
+		return
+	}
+	_ = r.c.conn.Close()
+	_ = r.server.Close()
+	r.c.left()
+	r.p.ended(r.be, r)
+}
+
+func (r *relay) cut() {
+	abort(r.c.conn)
+	abort(r.server)
+}
