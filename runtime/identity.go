@@ -20,6 +20,7 @@ const (
 	LabelSlot     = "io.berth.slot"
 	LabelRevision = "io.berth.revision"
 	LabelNode     = "io.berth.node"
+	LabelPublish  = "io.berth.publish" // who holds the published ports, and which
 	LabelOneOff   = "io.berth.oneoff"
 	LabelInit     = "io.berth.init"   // on a container of a pre_start step: its number
 	LabelFiles    = "io.berth.files"  // on a volume: it holds a container's configs and secrets, and goes with it
@@ -41,6 +42,10 @@ const (
 	LabelComposeVolume   = composePrefix + "volume"
 )
 
+// PublishBalanced says of a container that its service's ports are held by
+// Berth's balancer.
+const PublishBalanced = "balanced"
+
 // Identity says which replica a container embodies. It is written into labels
 // when the container is created and read back from them ever after.
 type Identity struct {
@@ -50,7 +55,8 @@ type Identity struct {
 	Slot     int // 1-based
 	Revision string
 	Node     string
-	OneOff   bool // made by run; Slot counts one-offs then
+	Publish  string // [PublishBalanced], or a hash of the ports that the engine publishes; empty: none
+	OneOff   bool   // made by run; Slot counts one-offs then
 
 	// What other tools like to know.
 	WorkingDir  string
@@ -90,6 +96,9 @@ func (i Identity) Labels() map[string]string {
 	if i.Node != "" {
 		m[LabelNode] = i.Node
 	}
+	if i.Publish != "" {
+		m[LabelPublish] = i.Publish
+	}
 	if len(i.EnvFiles) > 0 {
 		m[LabelComposeEnvFiles] = strings.Join(i.EnvFiles, ",")
 	}
@@ -116,6 +125,7 @@ func ParseIdentity(labels map[string]string) (Identity, error) {
 		Slot:        slot,
 		Revision:    labels[LabelRevision],
 		Node:        labels[LabelNode],
+		Publish:     labels[LabelPublish],
 		OneOff:      labels[LabelOneOff] == "true",
 		WorkingDir:  labels[LabelComposeDir],
 		ConfigFiles: splitList(labels[LabelComposeFiles]),

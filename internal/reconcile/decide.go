@@ -34,7 +34,7 @@ func Decide(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 	}
 	v.forgetRequests()
 	v.plan.Placed = v.places.placed
-	v.plan.Wake = v.wake()
+	v.plan.Wake, v.plan.Next = v.wake(), v.soonest
 	return v.plan
 }
 
@@ -64,6 +64,12 @@ type view struct {
 	places  *places             // which node everything stands on
 	onMove  map[string]int      // by service: the slot that may change its node in this turn
 	moving  map[string]Hold     // services with a start still to come, and the hold that says why
+
+	rollouts   map[string]*rolling // by service, as far as they were asked for
+	balances   map[string]bool     // by service: the balancer holds its ports
+	portHashes map[string]string
+	leaving    map[string]bool // container IDs: they take no connections any more
+	soonest    time.Time       // when a rollout goes on by itself; zero: none does
 }
 
 // member is one of our containers with its identity.
@@ -80,7 +86,9 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 	}
 	v := &view{
 		d: d, o: o, m: m, now: now,
-		plan:       &Plan{},
+		plan:     &Plan{Rollouts: map[string]Rollout{}, RollBack: map[string]string{}, Routes: map[string]Routing{}},
+		rollouts: map[string]*rolling{},
+		balances: map[string]bool{}, portHashes: map[string]string{}, leaving: map[string]bool{},
 		dependents: map[string][]string{},
 		replicas:   map[string]map[int][]*member{},
 		oneoffs:    map[string][]*member{},
@@ -220,6 +228,10 @@ func (v *view) step(s Step) bool {
 		v.hold(*h)
 		return false
 	}
+	if h := v.drains(s); h != nil {
+		v.hold(*h)
+		return false
+	}
 	v.plan.Steps = append(v.plan.Steps, v.prepared(s))
 	return true
 }
@@ -269,6 +281,9 @@ func (v *view) moves(svc string, h Hold) {
 // wake is the earliest time at which a hold wants to be looked at again.
 func (v *view) wake() time.Time {
 	at := v.places.wake
+	if !v.soonest.IsZero() && (at.IsZero() || v.soonest.Before(at)) {
+		at = v.soonest
+	}
 	for i := range v.plan.Holds {
 		if u := v.plan.Holds[i].Until; !u.IsZero() && (at.IsZero() || u.Before(at)) {
 			at = u
@@ -290,6 +305,25 @@ func (v *view) service(svc *stack.Service) {
 			v.retire(svc, slot, slots[slot])
 		}
 	}
+	v.route(svc)
+	v.tellRolledBack(svc)
+}
+
+// tellRolledBack says that a service stands on an earlier revision than the one
+// that was declared last.
+func (v *view) tellRolledBack(svc *stack.Service) {
+	back := v.d.Services[svc.Name].RolledBack
+	if back == nil {
+		return
+	}
+	h := Hold{
+		Kind: HoldFailing, Key: Key("rollout/" + svc.Name), Service: svc.Name, Name: svc.Name,
+		Reason: "rolled back: " + back.Why,
+	}
+	if back.Seen {
+		h.Kind = HoldIdle
+	}
+	v.hold(h)
 }
 
 func (v *view) want(service string) Want {

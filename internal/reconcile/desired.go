@@ -40,6 +40,8 @@ type Desired struct {
 	// Adopt lets the stack take over containers, networks and volumes that
 	// carry its name but were made by Docker Compose or another installation.
 	Adopt bool `json:"adopt,omitempty"`
+	// Atomic: a service that fails its rollout takes the whole stack back.
+	Atomic bool `json:"atomic,omitempty"`
 	// Lost is set for a stack rebuilt from labels after its file was lost:
 	// nothing of it is removed or replaced until it is declared again.
 	Lost bool `json:"lost,omitempty"`
@@ -61,6 +63,32 @@ type ServiceState struct {
 	// changed, and from which revision, for the cause of a replacement.
 	ChangedFrom string   `json:"changedFrom,omitempty"`
 	Changed     []string `json:"changed,omitempty"`
+	// Base is what the service goes back to when its present revision fails; nil
+	// once all its replicas have that one.
+	Base *Base `json:"base,omitempty"`
+	// Held: no further replica is replaced until somebody resumes the rollout.
+	Held bool `json:"held,omitempty"`
+	// Resumed is when somebody last asked for the rollout to go on.
+	Resumed time.Time `json:"resumed,omitzero"`
+	// RolledBack says that the service stands on an earlier revision than the one
+	// declared last, and why; nil: it does not.
+	RolledBack *RolledBack `json:"rolledBack,omitempty"`
+}
+
+// Base is a revision that was rolled out as a whole.
+type Base struct {
+	Service stack.Service `json:"service"`
+	ImageID string        `json:"imageId,omitempty"` // that its replicas run
+}
+
+// RolledBack says why a service went back to its last good revision.
+type RolledBack struct {
+	From string    `json:"from"` // the revision that failed
+	Why  string    `json:"why"`
+	At   time.Time `json:"at"`
+	// Seen: a later command has found it so. Until then whoever waits for the
+	// stack is told.
+	Seen bool `json:"seen,omitempty"`
 }
 
 // Down says how a stack is taken down.
@@ -132,6 +160,10 @@ type Observed struct {
 	// Cluster is what is known of the nodes; nil: nothing, and the engine alone
 	// decides where containers run.
 	Cluster *Cluster `json:"cluster,omitempty"`
+	// Backends are the containers the balancer knows, by ID.
+	Backends map[string]Backend `json:"backends,omitempty"`
+	// Reach is how the balancer of this machine gets to the containers.
+	Reach Reach `json:"reach,omitempty"`
 	// Unknown are the IDs of containers about which the engine does not answer:
 	// their records may be old, so nothing is done to them.
 	Unknown map[string]string `json:"unknown,omitempty"`

@@ -31,6 +31,10 @@ type Memory struct {
 	// Prepared are the pre_start steps that are done: by container, or by service
 	// and revision.
 	Prepared map[string]bool `json:"prepared,omitempty"`
+	// Rollouts are how far the replacements of services' replicas have come.
+	Rollouts map[string]Rollout `json:"rollouts,omitempty"`
+	// Since is when this daemon began: what ran before was routed by the one before.
+	Since time.Time `json:"-"`
 	// Failures are the steps that failed last, by what they act on.
 	Failures map[Key]Failure `json:"-"`
 	// InFlight are the steps being carried out, by what they act on.

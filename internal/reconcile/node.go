@@ -156,19 +156,10 @@ func (v *view) isReady(svc *stack.Service, c *member) bool {
 	return ready
 }
 
-// startsFirst reports whether the successor of a container starts before that
-// one stops: the service asks for it and the container leaves its node. Two
-// containers cannot hold one fixed host port, and a lone replica does not share
-// its named volume with its successor.
-func (v *view) startsFirst(svc *stack.Service, old *member) bool {
-	l := v.places.leave[old.ID]
-	return svc.Update.Order == stack.StartFirst && l.why != "" && !l.forced && old.State.Alive() && v.overlapObstacle(svc) == ""
-}
-
 // overlapObstacle says why two containers of one replica cannot run at once;
 // empty when they can.
 func (v *view) overlapObstacle(svc *stack.Service) string {
-	for _, p := range svc.Spec.Ports {
+	for _, p := range v.ports(svc) {
 		if p.Published != "" && p.Published != "0" && !strings.Contains(p.Published, "-") {
 			return "it holds host port " + p.Published
 		}

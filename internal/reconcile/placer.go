@@ -62,6 +62,9 @@ func newPlacer(v *view) *placer {
 	for _, svc := range v.order {
 		t := svc.Placement
 		t.Stack, t.Service = v.d.Stack.Name, svc.Name
+		if v.balanced(svc) {
+			t.Ports = nil
+		}
 		p.asks[svc.Name] = &t
 	}
 	return p

@@ -149,6 +149,7 @@ type Plan struct {
 	Orphans  []string  `json:"orphans,omitempty"`  // names of containers that no service explains
 	Warnings []string  `json:"warnings,omitempty"` // such as a volume that differs from the file
 	Wake     time.Time `json:"wake,omitzero"`      // when to plan again; zero: when something changes
+	Next     time.Time `json:"-"`                  // when a rollout goes on by itself
 	// Satisfied are the indexes of Desired.Requests that are done with.
 	Satisfied []int `json:"-"`
 	// DoneOneOffs are the indexes of Desired.OneOffs that are done with.
@@ -158,6 +159,15 @@ type Plan struct {
 	Culprits []string `json:"-"`
 	// Placed is what the plan has decided about nodes.
 	Placed Placed `json:"-"`
+	// Rollouts are how far the replacements of services' replicas have come: what
+	// the memory of the next turn is to hold.
+	Rollouts map[string]Rollout `json:"rollouts,omitempty"`
+	// Settle are the services whose present revision has proved good.
+	Settle []string `json:"-"`
+	// RollBack are the services that go back to their last good revision, and why.
+	RollBack map[string]string `json:"rollBack,omitempty"`
+	// Routes are what the balancer is to do for the services whose ports it holds.
+	Routes map[string]Routing `json:"-"`
 	// Gone: the stack was to go down and nothing of it is left.
 	Gone bool `json:"gone,omitempty"`
 }

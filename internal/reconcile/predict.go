@@ -31,8 +31,12 @@ func Predict(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 		if all.Wake.IsZero() {
 			all.Wake = p.Wake
 		}
+		w.m.Rollouts = p.Rollouts
 		if p.Empty() && !w.heal() && !w.endJobs(now) {
-			break
+			if !p.Next.After(now) {
+				break
+			}
+			now = p.Next
 		}
 		for _, s := range p.Steps {
 			if err := w.apply(s, now); err != nil {
@@ -58,6 +62,7 @@ type world struct {
 
 func newWorld(d *Desired, o *Observed, m *Memory) *world {
 	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
+	w.m.Rollouts, w.o.Backends = m.Rollouts, nil
 	w.m.Healed, w.m.Prepared = maps.Clone(m.Healed), maps.Clone(m.Prepared)
 	w.m.Backoff, w.m.Ended, w.m.Acted, w.m.Hooked = maps.Clone(m.Backoff), maps.Clone(m.Ended), maps.Clone(m.Acted), maps.Clone(m.Hooked)
 	w.o.Probes = copyMap(o.Probes)

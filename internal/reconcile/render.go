@@ -24,7 +24,7 @@ func (v *view) identity(svc *stack.Service, slot int) runtime.Identity {
 	id := runtime.Identity{
 		Owner: v.d.Owner, Stack: v.d.Stack.Name, Service: svc.Name, Slot: slot, Revision: svc.Revision,
 		WorkingDir: v.d.Stack.WorkingDir, ConfigFiles: v.d.Stack.ConfigFiles, EnvFiles: v.d.Stack.EnvFiles,
-		Version: v.d.Version, ImageID: v.o.Images[svc.Spec.Image].ID,
+		Version: v.d.Version, ImageID: v.o.Images[svc.Spec.Image].ID, Publish: v.publishOf(svc),
 	}
 	if node := v.places.node[ReplicaKey(svc.Name, slot)]; node != LocalNode {
 		id.Node = node
@@ -46,6 +46,7 @@ func (v *view) render(svc *stack.Service, slot int, old *member) (*runtime.Spec,
 	if pin := v.pinned(svc); pin != "" && v.o.Images[spec.Image].ID != pin {
 		spec.Image = pin // the tag means another image by now
 	}
+	spec.Ports = v.ports(svc)
 	v.expandTemplates(&spec, svc, slot)
 	spec.Limits = v.limitsOn(svc, v.places.node[ReplicaKey(svc.Name, slot)])
 	spec.Fixed.CgroupParent = cmp.Or(spec.Fixed.CgroupParent, v.parent(svc, slot))

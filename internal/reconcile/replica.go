@@ -29,9 +29,9 @@ func (v *view) replica(svc *stack.Service, slot int, cs []*member, want Want) {
 	cur, olds := v.split(svc, cs)
 	switch {
 	case cur == nil && len(olds) == 0:
-		v.create(svc, slot, nil, v.absenceCause(svc, slot))
+		v.create(v.template(svc), slot, nil, v.absenceCause(svc, slot))
 	case cur == nil:
-		v.replace(svc, slot, olds[0], want)
+		v.replace(svc, slot, v.servingOf(svc, olds), want)
 	case len(olds) > 0:
 		v.overlap(svc, slot, cur, olds, want)
 	default:
@@ -94,19 +94,42 @@ func (v *view) drift(svc *stack.Service, c *member) string {
 	if v.d.Services[svc.Name].KeepRevision {
 		return ""
 	}
+	if why := v.outdated(svc, c); why != "" {
+		return why
+	}
+	return v.staleNamespace(svc, c)
+}
+
+// outdated says how a container differs from what its service declares now;
+// empty: in nothing that needs another one.
+func (v *view) outdated(svc *stack.Service, c *member) string {
 	if c.id.Revision != svc.Revision {
 		return v.revisionCause(svc, c.id.Revision)
 	}
 	if pin := v.pinned(svc); pin != "" && c.ImageID != "" && c.ImageID != pin {
 		return "image " + svc.Spec.Image + " changed"
 	}
-	return v.staleNamespace(svc, c)
+	return v.publishDrift(svc, c)
+}
+
+// servingOf picks, of several predecessors, one that serves; else the newest.
+func (v *view) servingOf(svc *stack.Service, olds []*member) *member {
+	for _, c := range olds {
+		if v.serves(svc, c) {
+			return c
+		}
+	}
+	return olds[0]
 }
 
 // pinned is the ID of the image a service's replicas run; empty when none was
 // pinned, or when the pinned one is gone and the reference means another.
 func (v *view) pinned(svc *stack.Service) string {
-	pin := v.d.Services[svc.Name].ImageID
+	st := v.d.Services[svc.Name]
+	pin := st.ImageID
+	if st.Base != nil && svc == &st.Base.Service {
+		pin = st.Base.ImageID
+	}
 	if pin != "" && v.o.Images[svc.Spec.Image].ID != pin && v.o.Images[pin].ID == "" {
 		return ""
 	}
@@ -279,12 +302,16 @@ func (v *view) replace(svc *stack.Service, slot int, old *member, want Want) {
 	if !v.mayMove(svc, slot, old) {
 		return
 	}
+	if want == WantRunning && !v.mayReplace(svc, slot, old) {
+		v.keep(svc, slot, old, want)
+		return
+	}
 	if net := v.staleNetwork(svc); net != "" && old.State.Alive() {
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: old.Name, Reason: "is being replaced"})
 		v.step(v.stopStep(svc, slot, old, "network "+net+" changed"))
 		return
 	}
-	v.create(svc, slot, old, cause)
+	v.create(svc, slot, old, cause+v.stopFirstNote(svc, slot))
 }
 
 // overlap carries a replacement on: the old container stops, the new one
@@ -294,13 +321,17 @@ func (v *view) overlap(svc *stack.Service, slot int, cur *member, olds []*member
 	if why := v.drift(svc, olds[0]); why != "" {
 		cause = "replaced: " + why
 	}
-	if want == WantRunning && v.startsFirst(svc, olds[0]) && !v.isReady(svc, cur) {
+	first := want == WantRunning && slices.ContainsFunc(olds, func(old *member) bool { return v.startsFirst(svc, slot, old) })
+	if first && !v.takesOver(svc, slot, cur) {
 		v.keep(svc, slot, cur, want)
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is to be ready before " + olds[0].Name + " stops"})
 		return
 	}
 	for _, old := range olds {
 		if old.State.Alive() {
+			if want == WantRunning && !v.mayLose(svc, slot, old) {
+				return
+			}
 			v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is replacing " + old.Name})
 			v.step(v.stopStep(svc, slot, old, cause))
 			return

@@ -1,9 +1,13 @@
 package stack
 
 import (
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/berth-dev/berth/runtime"
 )
 
 // Order says which of two containers of one replica goes first when the one
@@ -185,3 +189,26 @@ func updateOf(c *types.UpdateConfig) Update {
 
 // maxParallelism is more than all replicas a service can have.
 const maxParallelism = 1 << 20
+
+// FixedPort reports whether the service publishes a single host port that two
+// containers cannot hold at once.
+func (s *Service) FixedPort() bool {
+	return slices.ContainsFunc(s.Spec.Ports, func(p runtime.Port) bool {
+		n, err := strconv.ParseUint(p.Published, 10, 16)
+		return err == nil && n > 0 && p.Protocol != "sctp"
+	})
+}
+
+// MayBalance reports whether the balancer is to hold the service's ports by what
+// the file says: two of its containers may be there at once, and both would need
+// one host port.
+func (s *Service) MayBalance() bool {
+	switch {
+	case s.Publish == PublishDirect || len(s.Spec.Ports) == 0:
+		return false
+	case s.Publish == PublishBalanced:
+		return true
+	}
+	surge, _, _ := s.Rollout.Bounds(s.Replicas)
+	return s.FixedPort() && (s.Replicas > 1 || s.Update.Order == StartFirst || surge > 0 || s.Rollout.Canary != nil)
+}

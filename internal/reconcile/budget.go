@@ -1,0 +1,169 @@
+package reconcile
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/berth-dev/berth/internal/stack"
+)
+
+// startsFirst reports whether the successor of a container starts before that
+// one stops: the rollout says so, and nothing stands against it. Two containers
+// cannot hold one fixed host port, and a lone replica does not share its named
+// volume with its successor.
+func (v *view) startsFirst(svc *stack.Service, slot int, old *member) bool {
+	r := v.rolling(svc)
+	if !old.State.Alive() || v.overlapObstacle(svc) != "" {
+		return false
+	}
+	if l := v.places.leave[old.ID]; l.why != "" {
+		return r.surge > 0 && !l.forced
+	}
+	return r.first[slot] || r.surge > 0 && r.down == 0
+}
+
+// takesOver reports whether a new container serves well enough for its
+// predecessor to stop.
+func (v *view) takesOver(svc *stack.Service, slot int, cur *member) bool {
+	if !v.serves(svc, cur) {
+		return false
+	}
+	r := v.rolling(svc)
+	if r.Rollout == nil {
+		return true
+	}
+	p, known := r.Slots[slot]
+	switch {
+	case !known:
+		return true
+	case p.Failed != "" || p.Done.IsZero():
+		return false
+	default:
+		return !r.whole || r.allDone()
+	}
+}
+
+// mayReplace reports whether a replica may be replaced now; if not, it holds it
+// with the reason. A container whose node it must leave was judged by mayMove, and
+// jobs have nothing to keep up.
+func (v *view) mayReplace(svc *stack.Service, slot int, old *member) bool {
+	if v.jobs[svc.Name] || v.places.leave[old.ID].why != "" {
+		return true
+	}
+	r := v.rolling(svc)
+	if r.admitted[slot] {
+		return true
+	}
+	h := Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: old.Name}
+	h.Kind, h.Reason = v.whyWaits(svc, r)
+	v.hold(h)
+	if h.Kind == HoldWaiting {
+		v.moves(svc.Name, Hold{Kind: h.Kind, Key: h.Key, Name: h.Name, Reason: "is to be replaced"})
+	}
+	return false
+}
+
+// whyWaits says why a replica is not replaced yet.
+func (v *view) whyWaits(svc *stack.Service, r *rolling) (HoldKind, string) {
+	if r.Rollout != nil {
+		switch {
+		case r.State == RolloutPaused:
+			return HoldFailing, fmt.Sprintf("the rollout is paused: %s; berth rollout resume %s goes on, undo goes back", r.Why, svc.Name)
+		case r.State == RolloutRolledBack:
+			return HoldWaiting, "the service is rolled back: " + r.Why
+		case v.d.Services[svc.Name].Held:
+			return HoldIdle, "the rollout is paused by command; berth rollout resume " + svc.Name + " goes on"
+		case !r.Reached.IsZero():
+			return HoldIdle, v.canaryWaits(svc, r)
+		}
+	}
+	if r.lost >= r.down && r.down > 0 && r.surge == 0 {
+		return HoldWaiting, fmt.Sprintf("waits: %d of %d replicas are not ready, and %d may be", r.lost, r.wanted, r.down)
+	}
+	return HoldWaiting, fmt.Sprintf("waits for its turn: %d at a time", r.surge+r.down)
+}
+
+// canaryWaits says how long a canary's step lasts.
+func (v *view) canaryWaits(svc *stack.Service, r *rolling) string {
+	c := svc.Rollout.Canary
+	where := fmt.Sprintf("canary step %d of %d", r.Step+1, len(c.Steps))
+	if c.Hold == 0 {
+		return where + "; berth rollout resume " + svc.Name + " goes on"
+	}
+	return fmt.Sprintf("%s until %s", where, r.Reached.Add(c.Hold).Format("15:04:05"))
+}
+
+// mayLose reports whether a container that is being replaced may stop now
+// although its successor does not serve yet: no more replicas may be missing than
+// the service allows. If not, it holds the replica.
+func (v *view) mayLose(svc *stack.Service, slot int, old *member) bool {
+	r := v.rolling(svc)
+	if !v.serves(svc, old) || v.servesBeside(svc, slot, old) || v.places.leave[old.ID].forced {
+		return true
+	}
+	if r.lost < max(r.down, 1) {
+		r.lost++
+		return true
+	}
+	v.hold(Hold{
+		Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: old.Name,
+		Reason: fmt.Sprintf("waits: %d of %d replicas are not ready, and %d may be", r.lost, r.wanted, max(r.down, 1)),
+	})
+	return false
+}
+
+// servesBeside reports whether another container of a replica serves.
+func (v *view) servesBeside(svc *stack.Service, slot int, old *member) bool {
+	for _, c := range v.replicas[svc.Name][slot] {
+		if c != old && v.serves(svc, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// stopFirstNote says why a replica is not replaced start-first although it was
+// asked for.
+func (v *view) stopFirstNote(svc *stack.Service, slot int) string {
+	if r := v.rolling(svc); r.obstacle != "" && !r.first[slot] {
+		return "; stop-first: " + r.obstacle
+	}
+	return ""
+}
+
+// template is what a new replica of a service is made from: while a rollout is
+// paused, or a canary, the replicas that are added keep its share.
+func (v *view) template(svc *stack.Service) *stack.Service {
+	st := v.d.Services[svc.Name]
+	if st.Base == nil || v.want(svc.Name) != WantRunning {
+		return svc
+	}
+	r := v.rolling(svc)
+	if r.Rollout == nil || r.RollBack {
+		return svc
+	}
+	share := r.cap(svc)
+	if !r.goesOn(st) {
+		share = v.keptShare(svc, r)
+	}
+	if r.taken < share {
+		r.taken++
+		return svc
+	}
+	return &st.Base.Service
+}
+
+// keptShare is how many of the wanted replicas have the new revision when the
+// share that it has of those there are is kept, rounded up.
+func (v *view) keptShare(svc *stack.Service, r *rolling) int {
+	have := 0
+	for _, slot := range v.slotsOf(svc) {
+		if len(v.replicas[svc.Name][slot]) > 0 {
+			have++
+		}
+	}
+	if have == 0 {
+		return r.wanted
+	}
+	return int(math.Ceil(float64(r.taken) * float64(r.wanted) / float64(have)))
+}

@@ -1,0 +1,560 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// RolloutState is how a rollout stands.
+type RolloutState string
+
+// The states of a rollout.
+const (
+	RolloutUpdating   RolloutState = "updating"
+	RolloutPaused     RolloutState = "paused"       // until somebody resumes it
+	RolloutRolledBack RolloutState = "rolling back" // its service goes back to its last good revision
+	RolloutCompleted  RolloutState = "completed"
+)
+
+// Rollout is how far the replacement of a service's replicas by those of another
+// revision has come.
+type Rollout struct {
+	Target   string       `json:"target"` // the revision and the image that the replicas get
+	From     string       `json:"from"`   // the revision that the first of them had
+	State    RolloutState `json:"state"`
+	Why      string       `json:"why,omitempty"` // of a pause or a way back
+	Began    time.Time    `json:"began"`
+	Progress time.Time    `json:"progress"`           // when it last came further
+	Changed  time.Time    `json:"changed,omitzero"`   // of State
+	RollBack bool         `json:"rollBack,omitempty"` // it is itself the way back
+	// Idle: nothing of the service served when it began, so there is nothing to keep up.
+	Idle bool `json:"idle,omitempty"`
+	// Slots are the replicas that are, or were, replaced.
+	Slots map[int]SlotProgress `json:"slots"`
+	// Total is how many replicas were to be replaced at most.
+	Total int `json:"total"`
+	// Step is the canary's step, from 0; Reached is when its share was reached.
+	Step    int       `json:"step,omitempty"`
+	Reached time.Time `json:"reached,omitzero"`
+}
+
+// SlotProgress is how far the replacement of one replica has come.
+type SlotProgress struct {
+	Began  time.Time `json:"began"`
+	First  bool      `json:"first,omitempty"` // the new container starts before the old one stops
+	Ready  time.Time `json:"ready,omitzero"`  // since when the new container is ready
+	Done   time.Time `json:"done,omitzero"`   // it was ready for long enough
+	Failed string    `json:"failed,omitempty"`
+}
+
+// Active reports whether a rollout is still to come to its end.
+func (r *Rollout) Active() bool { return r.State == RolloutUpdating || r.State == RolloutPaused }
+
+// Counts are the replicas that are done and those that have failed.
+func (r *Rollout) Counts() (done, failed int) {
+	for _, s := range r.Slots {
+		switch {
+		case s.Failed != "":
+			failed++
+		case !s.Done.IsZero():
+			done++
+		}
+	}
+	return done, failed
+}
+
+// clone is a copy that can be changed.
+func (r Rollout) clone() *Rollout {
+	r.Slots = maps.Clone(r.Slots)
+	if r.Slots == nil {
+		r.Slots = map[int]SlotProgress{}
+	}
+	return &r
+}
+
+// rolling is what one turn knows of the replacement of a service's replicas.
+type rolling struct {
+	*Rollout // nil: none is under way
+
+	policy      stack.Update
+	surge, down int           // how many replicas may be replaced start-first, and stop-first, at a time
+	minReady    time.Duration // of a new container
+	whole       bool          // traffic goes over at once, when all new containers are ready
+	obstacle    string        // why no replica is replaced start-first although it was asked for
+	first       map[int]bool  // replicas that are replaced start-first
+	admitted    map[int]bool  // replicas that may be replaced now
+	lost        int           // replicas of which no container serves, or will not after this turn
+	wanted      int
+	taken       int // replicas that have, or are to get, the new revision
+	pending     []pendingSlot
+}
+
+// pendingSlot is a replica whose container is to be replaced.
+type pendingSlot struct {
+	slot   int
+	old    *member
+	serves bool
+}
+
+// rolling returns what this turn knows of a service's rollout.
+func (v *view) rolling(svc *stack.Service) *rolling {
+	if r, ok := v.rollouts[svc.Name]; ok {
+		return r
+	}
+	r := &rolling{first: map[int]bool{}, admitted: map[int]bool{}, policy: svc.Update}
+	v.rollouts[svc.Name] = r
+	v.survey(svc, r)
+	r.Rollout = v.nextRollout(svc, r)
+	if r.Rollout != nil && r.RollBack {
+		r.policy = svc.RollBack
+	}
+	v.bounds(svc, r)
+	v.admit(svc, r)
+	return r
+}
+
+// survey counts what serves, and finds what is to be replaced.
+func (v *view) survey(svc *stack.Service, r *rolling) {
+	slots := v.slotsOf(svc)
+	r.wanted = len(slots)
+	for _, slot := range slots {
+		cs := v.replicas[svc.Name][slot]
+		serves := slices.ContainsFunc(cs, func(c *member) bool { return v.serves(svc, c) })
+		if !serves && v.m.Rollouts[svc.Name].Slots[slot].Failed == "" {
+			r.lost++ // one that has failed was counted when it did
+		}
+		if cur, olds := v.split(svc, cs); cur == nil && len(olds) > 0 {
+			r.pending = append(r.pending, pendingSlot{slot: slot, old: olds[0], serves: serves})
+		}
+	}
+	r.obstacle = v.overlapObstacle(svc)
+}
+
+// serves reports whether a container is ready and no step is ending its run.
+func (v *view) serves(svc *stack.Service, c *member) bool {
+	if s, busy := v.m.InFlight[ReplicaKey(svc.Name, c.id.Slot)]; busy && s.Container == c.ID && ends(s.Op) {
+		return false
+	}
+	return v.isReady(svc, c)
+}
+
+// ends reports whether an operation ends or freezes a container's run.
+func ends(op Op) bool {
+	switch op {
+	case OpStop, OpKill, OpRestart, OpRemove, OpPause:
+		return true
+	default:
+		return false
+	}
+}
+
+// bounds fills in how many replicas may be replaced at a time: by x-berth.rollout
+// where that says it, else by parallelism and order.
+func (v *view) bounds(svc *stack.Service, r *rolling) {
+	var given bool
+	if r.surge, r.down, given = svc.Rollout.Bounds(r.wanted); !given {
+		at := r.policy.Parallelism
+		if at == 0 {
+			at = max(r.wanted, 1)
+		}
+		r.surge, r.down = 0, at
+		if r.policy.Order == stack.StartFirst {
+			r.surge, r.down = at, 0
+		}
+	}
+	if r.surge > 0 && r.obstacle != "" {
+		r.surge, r.down = 0, max(r.down, r.surge)
+	} else if r.surge == 0 {
+		r.obstacle = "" // it was not asked for
+	}
+	r.whole = r.surge >= r.wanted && r.wanted > 1 && r.Rollout != nil && svc.Rollout.Canary == nil
+	switch {
+	case svc.Rollout.MinReady != nil:
+		r.minReady = *svc.Rollout.MinReady
+	case r.surge > 0 && svc.Probes.Empty() && !v.checkedByEngine(svc):
+		r.minReady = unprobedReady
+	}
+}
+
+// unprobedReady is how long a container must run before its predecessor stops
+// when nothing else tells that it serves: long enough for one that crashes at once.
+const unprobedReady = time.Second
+
+// checkedByEngine reports whether the engine checks a service's containers.
+func (v *view) checkedByEngine(svc *stack.Service) bool {
+	if h := svc.Spec.Healthcheck; h != nil {
+		return !h.Disable
+	}
+	return v.o.Images[svc.Spec.Image].HasCheck
+}
+
+// admit chooses the replicas that may be replaced now. Those that do not serve
+// come first: to replace them takes nothing away.
+func (v *view) admit(svc *stack.Service, r *rolling) {
+	slices.SortStableFunc(r.pending, func(a, b pendingSlot) int {
+		switch {
+		case a.serves == b.serves:
+			return a.slot - b.slot
+		case a.serves:
+			return 1
+		default:
+			return -1
+		}
+	})
+	surging, stopping := v.underWay(svc, r)
+	if r.Rollout != nil && !r.goesOn(v.d.Services[svc.Name]) {
+		return
+	}
+	room := r.cap(svc) - r.taken
+	idle := !v.anyServes(svc) && (r.Rollout == nil || r.Idle)
+	for _, p := range r.pending {
+		switch {
+		case room <= 0:
+			return
+		case idle:
+			// nothing to keep up: all at once
+		case r.surge > surging && p.old.State.Alive():
+			r.first[p.slot] = true
+			surging++
+		case r.down > stopping && (!p.serves || r.lost < r.down):
+			stopping++
+		case r.down == 0 && !p.old.State.Alive() && r.surge > surging:
+			surging++
+		default:
+			continue
+		}
+		r.admitted[p.slot] = true
+		r.taken++
+		room--
+	}
+}
+
+// anyServes reports whether any replica of a service serves.
+func (v *view) anyServes(svc *stack.Service) bool { return v.any(svc, v.serves) }
+
+// underWay counts the replicas whose replacement has begun and holds a place, by
+// their order.
+func (v *view) underWay(svc *stack.Service, r *rolling) (surging, stopping int) {
+	for _, slot := range v.slotsOf(svc) {
+		cur, olds := v.split(svc, v.replicas[svc.Name][slot])
+		var p SlotProgress
+		var known bool
+		if r.Rollout != nil {
+			p, known = r.Slots[slot]
+		}
+		if cur != nil {
+			r.taken++
+		}
+		switch {
+		case cur == nil && !known || p.Failed != "" || !p.Done.IsZero() && !v.now.Before(p.Done.Add(r.policy.Delay)):
+			continue
+		case !known && len(olds) == 0:
+			continue
+		case cur == nil && len(olds) > 0:
+			continue // it is pending again
+		}
+		if !p.Done.IsZero() {
+			v.lookAt(p.Done.Add(r.policy.Delay))
+		}
+		if first := p.First || !known && r.surge > 0; first {
+			r.first[slot] = true
+			surging++
+		} else {
+			stopping++
+		}
+	}
+	return surging, stopping
+}
+
+// goesOn reports whether further replicas are replaced.
+func (r *rolling) goesOn(st ServiceState) bool { return r.State == RolloutUpdating && !st.Held }
+
+// cap is how many replicas may have the new revision: of a canary, its share.
+func (r *rolling) cap(svc *stack.Service) int {
+	c := svc.Rollout.Canary
+	if c == nil || r.Rollout == nil || r.RollBack || r.Step >= len(c.Steps) {
+		return r.wanted
+	}
+	return min(r.wanted, max(1, c.Steps[r.Step].Of(r.wanted, true)))
+}
+
+// target names what a service's replicas are to be.
+func (v *view) target(svc *stack.Service) string {
+	return svc.Revision + "@" + v.pinned(svc) + "@" + v.publishOf(svc)
+}
+
+// nextRollout is how a service's rollout stands now; nil: there is none.
+func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
+	st := v.d.Services[svc.Name]
+	old, known := v.m.Rollouts[svc.Name]
+	next := old.clone()
+	target := v.target(svc)
+	outdated := v.outdatedSlots(svc, r)
+	switch {
+	case known && old.Target == target && old.State != RolloutCompleted:
+	case len(outdated) > 0 && !v.jobs[svc.Name]:
+		next = &Rollout{
+			Target: target, From: outdated[0].old.id.Revision, State: RolloutUpdating, Began: v.now, Progress: v.now,
+			Changed: v.now, RollBack: st.RolledBack != nil, Idle: !v.anyServes(svc), Slots: map[int]SlotProgress{},
+		}
+	default:
+		v.settled(svc)
+		if known && old.Target == target {
+			v.plan.Rollouts[svc.Name] = old // how it ended
+		}
+		return nil
+	}
+	v.advance(svc, next, len(outdated))
+	v.judge(svc, next)
+	v.plan.Rollouts[svc.Name] = *next
+	if next.State == RolloutCompleted {
+		v.settled(svc)
+		return nil
+	}
+	return next
+}
+
+// settled has what a service would go back to forgotten: its revision is good.
+func (v *view) settled(svc *stack.Service) {
+	if v.d.Services[svc.Name].Base != nil {
+		v.plan.Settle = append(v.plan.Settle, svc.Name)
+	}
+}
+
+// outdatedSlots are the pending replicas that have another revision.
+func (v *view) outdatedSlots(svc *stack.Service, r *rolling) []pendingSlot {
+	var list []pendingSlot
+	for _, p := range r.pending {
+		if v.outdated(svc, p.old) != "" {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// advance takes over what has become of the replicas since the last turn.
+func (v *view) advance(svc *stack.Service, r *Rollout, outdated int) {
+	wanted := v.slotsOf(svc)
+	maps.DeleteFunc(r.Slots, func(slot int, _ SlotProgress) bool { return !slices.Contains(wanted, slot) })
+	for _, slot := range wanted {
+		cur, olds := v.split(svc, v.replicas[svc.Name][slot])
+		p, entered := r.Slots[slot]
+		if cur == nil || !entered && len(olds) == 0 {
+			continue
+		}
+		if !entered {
+			p = SlotProgress{Began: v.now}
+		}
+		v.advanceSlot(svc, r, &p, cur)
+		r.Slots[slot] = p
+	}
+	r.Total = max(r.Total, len(r.Slots)+outdated)
+}
+
+func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) {
+	if why := v.newFails(svc, r, p, cur); why != "" && p.Failed == "" {
+		p.Failed = fmt.Sprintf("%s: %s", cur.Name, why)
+	}
+	switch {
+	case !p.Done.IsZero():
+		return
+	case !v.serves(svc, cur):
+		p.Ready = time.Time{}
+		return
+	case p.Ready.IsZero():
+		p.Ready = v.now
+	}
+	due := p.Ready.Add(v.minReady(svc))
+	if wait := due.Sub(v.now); wait > 0 && wait <= v.minReady(svc) {
+		v.lookAt(due)
+		return
+	}
+	p.Done, r.Progress = v.now, v.now
+}
+
+// minReady is how long a new container of a service must be ready.
+func (v *view) minReady(svc *stack.Service) time.Duration {
+	r := rolling{policy: svc.Update, obstacle: v.overlapObstacle(svc), wanted: len(v.slotsOf(svc))}
+	v.bounds(svc, &r)
+	return r.minReady
+}
+
+// newFails says why a new container has failed: before it was ready for long
+// enough, or so soon after its start that its revision is to blame.
+func (v *view) newFails(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) string {
+	monitor := svc.Update.Monitor
+	if r.RollBack {
+		monitor = svc.RollBack.Monitor
+	}
+	end := v.now
+	if cur.State == runtime.Exited {
+		end = cur.Finished
+	}
+	if !p.Done.IsZero() && end.Sub(cur.Started) > monitor {
+		return ""
+	}
+	key := ReplicaKey(svc.Name, cur.id.Slot)
+	if f, ok := v.m.Failures[key]; ok && f.Revision == svc.Revision && (f.Op == OpCreate || f.Op == OpStart || f.Op == OpHook) {
+		if _, never := f.retryAt(); never || f.Count > passing {
+			return f.Err
+		}
+	}
+	if e := v.ended(key, cur); e != nil && e.Then != ThenAwait {
+		return e.Why
+	}
+	if n, _ := v.attempts(key, svc.Revision, 0); n > 0 && v.m.Restarts[key][len(v.m.Restarts[key])-1].At.After(p.Began) {
+		return fmt.Sprintf("exited and was restarted (%d)", n)
+	}
+	switch {
+	case cur.State == runtime.Exited || cur.State == runtime.Restarting:
+		return v.exitReason(cur)
+	case cur.RestartCount > 0:
+		return fmt.Sprintf("exited and was restarted by the engine (%d)", cur.RestartCount)
+	}
+	_, failed := v.readiness(svc, cur)
+	return failed
+}
+
+// judge decides whether a rollout goes on.
+func (v *view) judge(svc *stack.Service, r *Rollout) {
+	st := v.d.Services[svc.Name]
+	policy := svc.Update
+	if r.RollBack {
+		policy = svc.RollBack
+	}
+	if r.State != RolloutUpdating && st.Resumed.After(r.Changed) {
+		r.resume(v.now)
+	}
+	done, failed := r.Counts()
+	if r.State == RolloutUpdating {
+		if why := v.troubled(svc, r, policy, done, failed); why != "" {
+			v.fail(svc, r, policy, why)
+		}
+	}
+	if r.State == RolloutRolledBack {
+		v.plan.RollBack[svc.Name] = r.Why // until it was done
+	}
+	v.promote(svc, r, done)
+	if r.State == RolloutUpdating && done+failed >= r.Total && !v.anyOutdated(svc) {
+		v.complete(svc, r, policy)
+	}
+}
+
+// anyOutdated reports whether a replica is still to be replaced.
+func (v *view) anyOutdated(svc *stack.Service) bool {
+	for _, slot := range v.slotsOf(svc) {
+		if cur, olds := v.split(svc, v.replicas[svc.Name][slot]); cur == nil && len(olds) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// resume has a rollout go on although it had failed.
+func (r *Rollout) resume(now time.Time) {
+	r.State, r.Why, r.Changed, r.Progress = RolloutUpdating, "", now, now
+	for slot, p := range r.Slots {
+		if p.Failed != "" {
+			p.Failed, p.Began, p.Ready = "", now, time.Time{}
+			r.Slots[slot] = p
+		}
+	}
+}
+
+// troubled says why a rollout must not go on as it does; empty: it may.
+func (v *view) troubled(svc *stack.Service, r *Rollout, policy stack.Update, done, failed int) string {
+	if failed > 0 && policy.Action != stack.ContinueOnFailure && float64(failed) > policy.MaxFailureRatio*float64(r.Total) {
+		return fmt.Sprintf("%d of %d replicas failed: %s", failed, r.Total, r.firstFailure())
+	}
+	if done+failed >= r.Total || policy.Action == stack.ContinueOnFailure || v.d.Services[svc.Name].Held || !r.Reached.IsZero() {
+		return ""
+	}
+	deadline := svc.Rollout.Deadline
+	if due := r.Progress.Add(deadline); v.now.Before(due) || deadline == 0 {
+		v.lookAt(due)
+		return ""
+	}
+	why := fmt.Sprintf("no further replica was ready within %s", deadline)
+	for _, slot := range sortedKeys(v.replicas[svc.Name]) {
+		if cur, _ := v.split(svc, v.replicas[svc.Name][slot]); cur != nil && r.Slots[slot].Done.IsZero() {
+			if say := v.whyUnready(svc, cur); say != "" {
+				return why + ": " + cur.Name + ": " + say
+			}
+		}
+	}
+	return why
+}
+
+func (r *Rollout) firstFailure() string {
+	for _, slot := range sortedKeys(r.Slots) {
+		if r.Slots[slot].Failed != "" {
+			return r.Slots[slot].Failed
+		}
+	}
+	return ""
+}
+
+// fail does what the policy says about a rollout that has failed. A way back is
+// never gone back from.
+func (v *view) fail(svc *stack.Service, r *Rollout, policy stack.Update, why string) {
+	r.Why, r.Changed, r.State = why, v.now, RolloutPaused
+	back := policy.Action == stack.RollBackOnFailure || v.d.Atomic
+	if back && !r.RollBack && v.d.Services[svc.Name].Base != nil {
+		r.State = RolloutRolledBack
+	}
+}
+
+// promote takes a canary to its next step when its time has come.
+func (v *view) promote(svc *stack.Service, r *Rollout, done int) {
+	c := svc.Rollout.Canary
+	if c == nil || r.RollBack || r.State != RolloutUpdating || r.Step >= len(c.Steps) {
+		return
+	}
+	wanted := len(v.slotsOf(svc))
+	if share := min(wanted, max(1, c.Steps[r.Step].Of(wanted, true))); done < share {
+		return
+	}
+	if r.Reached.IsZero() {
+		r.Reached = v.now
+	}
+	resumed := v.d.Services[svc.Name].Resumed.After(r.Reached)
+	due := r.Reached.Add(c.Hold)
+	if !resumed && (c.Hold == 0 || v.now.Before(due)) {
+		if c.Hold > 0 {
+			v.lookAt(due)
+		}
+		return
+	}
+	r.Step, r.Reached, r.Progress = r.Step+1, time.Time{}, v.now
+}
+
+// complete ends a rollout once its last replica was watched for long enough.
+func (v *view) complete(svc *stack.Service, r *Rollout, policy stack.Update) {
+	if r.Step < r.canarySteps(svc) {
+		return
+	}
+	if due := r.Progress.Add(policy.Monitor); v.now.Before(due) {
+		v.lookAt(due)
+		return
+	}
+	r.State, r.Changed = RolloutCompleted, v.now
+}
+
+func (r *Rollout) canarySteps(svc *stack.Service) int {
+	if svc.Rollout.Canary == nil || r.RollBack {
+		return 0
+	}
+	return len(svc.Rollout.Canary.Steps)
+}
+
+// lookAt has the stack looked at again at a time.
+func (v *view) lookAt(t time.Time) {
+	if v.soonest.IsZero() || t.Before(v.soonest) {
+		v.soonest = t
+	}
+}

@@ -1,0 +1,234 @@
+package reconcile
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+)
+
+// Reach is how the balancer gets to the containers of an engine.
+type Reach string
+
+// The ways.
+const (
+	ReachDirect    Reach = ""          // by their addresses
+	ReachPublished Reach = "published" // by a port of their own on this machine's loopback, as into a virtual machine
+	ReachRemote    Reach = "remote"    // not at all: the engine's host is another machine
+)
+
+// Backend is what the balancer says of a container.
+type Backend struct {
+	Routed bool      `json:"routed,omitempty"` // new connections may go to it
+	Since  time.Time `json:"since,omitzero"`   // when it was taken out; zero: never
+	Open   int       `json:"open,omitempty"`   // connections that are still open
+}
+
+// Routing is what the balancer is to do for one service.
+type Routing struct {
+	Ports    []runtime.Port // what is listened on
+	Balance  stack.Balance
+	Backends []Route // that take new connections
+}
+
+// Route is a container that takes new connections.
+type Route struct {
+	Container string // ID
+	Name      string
+	Revision  string
+	// Weight is the share of the containers of this revision together, in percent
+	// of the new connections; 0: all containers of the service are alike.
+	Weight int
+}
+
+// balanced reports whether the balancer holds a service's published ports.
+func (v *view) balanced(svc *stack.Service) bool {
+	is, known := v.balances[svc.Name]
+	if !known {
+		is = v.isBalanced(svc)
+		v.balances[svc.Name] = is
+	}
+	return is
+}
+
+func (v *view) isBalanced(svc *stack.Service) bool {
+	switch {
+	case len(svc.Spec.Ports) == 0 || svc.Publish == stack.PublishDirect || v.o.Reach == ReachRemote || !ownNetwork(&svc.Spec):
+		return false
+	case svc.Publish == stack.PublishBalanced || svc.MayBalance():
+		return true
+	default:
+		return svc.FixedPort() && (v.d.Replicas(svc) > 1 || svc.Mode == stack.Replicated && v.wasBalanced(svc))
+	}
+}
+
+// wasBalanced reports whether the balancer holds the ports of a container that is
+// there: a service that was scaled to one does not change hands for that.
+func (v *view) wasBalanced(svc *stack.Service) bool {
+	for _, cs := range v.replicas[svc.Name] {
+		if slices.ContainsFunc(cs, func(c *member) bool { return c.id.Publish == runtime.PublishBalanced }) {
+			return true
+		}
+	}
+	return false
+}
+
+// ownNetwork reports whether a container has an address of its own.
+func ownNetwork(spec *runtime.Spec) bool {
+	mode := spec.NetworkMode
+	return mode != "host" && mode != "none" && !strings.HasPrefix(mode, "service:") && !strings.HasPrefix(mode, "container:")
+}
+
+// publishOf is what a service's containers say of their published ports.
+func (v *view) publishOf(svc *stack.Service) string {
+	switch {
+	case len(svc.Spec.Ports) == 0:
+		return ""
+	case v.balanced(svc):
+		return runtime.PublishBalanced
+	}
+	hash, known := v.portHashes[svc.Name]
+	if !known {
+		data, _ := json.Marshal(svc.Spec.Ports) // plain values
+		sum := sha256.Sum256(data)
+		hash = hex.EncodeToString(sum[:4])
+		v.portHashes[svc.Name] = hash
+	}
+	return hash
+}
+
+// publishDrift says that a container's ports are held otherwise than they are to be.
+func (v *view) publishDrift(svc *stack.Service, c *member) string {
+	want := v.publishOf(svc)
+	switch {
+	case c.id.Publish == want:
+		return ""
+	case want == runtime.PublishBalanced:
+		return "its published ports go over to the balancer"
+	case c.id.Publish == runtime.PublishBalanced && want != "":
+		return "its published ports go over to the engine"
+	default:
+		return "changed: ports"
+	}
+}
+
+// ports are what the engine publishes of a container.
+func (v *view) ports(svc *stack.Service) []runtime.Port {
+	if !v.balanced(svc) {
+		return svc.Spec.Ports
+	}
+	if v.o.Reach != ReachPublished {
+		return nil
+	}
+	var own []runtime.Port
+	for _, p := range svc.Spec.Ports {
+		own = append(own, runtime.Port{Target: p.Target, Protocol: p.Protocol, HostIP: "127.0.0.1"})
+	}
+	return slices.CompactFunc(own, func(a, b runtime.Port) bool { return a == b })
+}
+
+// drains takes a container out of the balancer before its run ends, and lets its
+// connections finish. It returns the hold that says so; nil: it may end now.
+func (v *view) drains(s Step) *Hold {
+	svc := v.d.Stack.Service(s.Service)
+	if svc == nil || s.Container == "" || !ends(s.Op) || !v.balanced(svc) {
+		return nil
+	}
+	v.leaving[s.Container] = true
+	b, known := v.o.Backends[s.Container]
+	polite := v.d.Down == nil && v.want(svc.Name) == WantRunning && s.Grace > 0 && !s.Urgent
+	if !known || !polite {
+		return nil
+	}
+	h := Hold{Kind: HoldWaiting, Key: s.Key, Service: s.Service, Slot: s.Slot, Name: s.Name}
+	due := b.Since.Add(svc.Balance.Drain)
+	switch {
+	case b.Routed:
+		h.Reason, h.Until = "is taken out of the balancer: "+s.Cause, v.now
+	case b.Open > 0 && v.now.Before(due) && due.Sub(v.now) <= svc.Balance.Drain:
+		h.Reason, h.Until = fmt.Sprintf("%d open connections may finish until %s: %s", b.Open, due.Format(time.TimeOnly), s.Cause), due
+	default:
+		return nil
+	}
+	return &h
+}
+
+// route tells the balancer what to do for a service.
+func (v *view) route(svc *stack.Service) {
+	if want := v.want(svc.Name); !v.balanced(svc) || want == WantAbsent || want == WantStopped {
+		return
+	}
+	r := Routing{Ports: svc.Spec.Ports, Balance: svc.Balance}
+	roll := v.rolling(svc)
+	share := roll.share(svc)
+	for _, slot := range sortedKeys(v.replicas[svc.Name]) {
+		for _, c := range v.replicas[svc.Name][slot] {
+			if !v.routable(svc, roll, c) {
+				continue
+			}
+			to := Route{Container: c.ID, Name: c.Name, Revision: c.id.Revision}
+			if share > 0 {
+				to.Weight = 100 - share
+				if c.id.Revision == svc.Revision {
+					to.Weight = share
+				}
+			}
+			r.Backends = append(r.Backends, to)
+		}
+	}
+	v.plan.Routes[svc.Name] = r
+}
+
+// routable reports whether a container takes new connections.
+func (v *view) routable(svc *stack.Service, roll *rolling, c *member) bool {
+	if v.leaving[c.ID] || c.id.Publish != runtime.PublishBalanced {
+		return false
+	}
+	if roll.whole && roll.changesOver(v.outdated(svc, c) == "") {
+		return false
+	}
+	if s, busy := v.m.InFlight[ReplicaKey(svc.Name, c.id.Slot)]; busy && s.Container == c.ID && ends(s.Op) {
+		return false
+	}
+	return v.isReady(svc, c) || v.unjudged(svc, c) && c.Started.Before(v.m.Since)
+}
+
+// changesOver reports whether a container takes no connections because traffic
+// goes over as a whole: the new ones before all are ready, the old ones after.
+func (r *rolling) changesOver(isNew bool) bool { return isNew != r.allDone() }
+
+// allDone reports whether every replica has its new container.
+func (r *rolling) allDone() bool {
+	done, _ := r.Counts()
+	return done >= r.Total
+}
+
+// share is the share of new connections that a canary takes, in percent; 0: it
+// is no canary.
+func (r *rolling) share(svc *stack.Service) int {
+	c := svc.Rollout.Canary
+	if c == nil || r.Rollout == nil || r.RollBack || r.Step >= len(c.Steps) || r.wanted == 0 {
+		return 0
+	}
+	step := c.Steps[r.Step]
+	if step.IsShare {
+		return step.Percent
+	}
+	return min(100, step.Count*100/r.wanted)
+}
+
+// portName writes a port as Compose files have it.
+func portName(p runtime.Port) string {
+	s := strconv.Itoa(int(p.Target))
+	if p.Published != "" {
+		s = p.Published + ":" + s
+	}
+	return s
+}
