@@ -178,8 +178,12 @@ func (b *Balancer) closeOthers(wanted map[Frontend]Frontend) {
 		}
 	}
 	b.mu.Unlock()
+	pools := b.listPools()
 	for _, f := range stop {
 		f.stop()
+		for _, p := range pools {
+			p.turnAway(f)
+		}
 		f.end()
 	}
 }
@@ -272,7 +276,7 @@ func (b *Balancer) Drain(ctx context.Context) error {
 const drainLook = 20 * time.Millisecond
 
 // Close stops listening, turns away who waits, and lets open connections go on until
-// ctx ends; then it cuts them. When it returns, no goroutine and no descriptor is
+// ctx ends; then it cuts them. UDP sessions are not waited for. When it returns, no goroutine and no descriptor is
 // left. The error says how many connections were cut.
 func (b *Balancer) Close(ctx context.Context) error {
 	b.applying.Lock()
@@ -284,9 +288,9 @@ func (b *Balancer) Close(ctx context.Context) error {
 	}
 	_ = b.Drain(ctx) // what is left is counted below
 	b.stop()
-	cut := 0
+	cut := b.tcpOpen.Load()
 	for _, p := range pools {
-		cut += p.end()
+		p.end()
 	}
 	b.endAll()
 	b.dropAdopted()

@@ -31,64 +31,58 @@ func (c *carriers) close() { c.pipes.close() }
 // copy carries what comes from src to dst until src's end, for which it returns
 // nil, and counts it.
 func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64) error {
-	s := stream{carriers: c, dst: dst, count: count}
 	from, err := src.SyscallConn()
 	if err != nil {
 		return err
 	}
-	read := s.read // made once: each making allocates
+	r := reader{carriers: c}
+	read := r.read // made once: each making allocates
 	for {
 		if err := from.Read(read); err != nil {
 			return err
 		}
-		if err := s.write(); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
+		if errors.Is(r.err, io.EOF) {
+			return nil
+		}
+		if r.err != nil {
+			return r.err
+		}
+		n, err := dst.Write(r.buf[:r.n])
+		count.Add(uint64(n))
+		r.giveBack()
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// stream is one way of a connection.
-type stream struct {
+// reader reads from a socket, into a buffer that it takes only when there is
+// something to read.
+type reader struct {
 	carriers *carriers
-	dst      *net.TCPConn
-	count    *atomic.Uint64
-
-	buf *[bufferSize]byte // what was read, while it is not written
-	n   int
-	err error
+	buf      *[bufferSize]byte // nil when nothing was read
+	n        int
+	err      error
 }
 
-// read is called when src may be readable. It takes a buffer only then, and gives
-// it back before src is waited for.
-func (s *stream) read(fd uintptr) bool {
-	s.buf = s.carriers.buffers.Get().(*[bufferSize]byte)
-	s.n, s.err = readOnce(int(fd), s.buf[:])
-	if s.n > 0 {
+// read is called when the socket may be readable, and says whether something came
+// of it.
+func (r *reader) read(fd uintptr) bool {
+	r.buf = r.carriers.buffers.Get().(*[bufferSize]byte)
+	r.n, r.err = readOnce(int(fd), r.buf[:])
+	if r.n > 0 {
 		return true
 	}
-	s.giveBack()
-	if s.err == nil {
-		s.err = io.EOF
+	r.giveBack()
+	if r.err == nil {
+		r.err = io.EOF
 	}
-	return !errors.Is(s.err, syscall.EAGAIN)
+	return !errors.Is(r.err, syscall.EAGAIN)
 }
 
-func (s *stream) giveBack() {
-	s.carriers.buffers.Put(s.buf)
-	s.buf = nil
-}
-
-func (s *stream) write() error {
-	if s.buf == nil {
-		return s.err
-	}
-	n, err := s.dst.Write(s.buf[:s.n])
-	s.count.Add(uint64(n))
-	s.giveBack()
-	return err
+func (r *reader) giveBack() {
+	r.carriers.buffers.Put(r.buf)
+	r.buf = nil
 }
 
 func readOnce(fd int, p []byte) (int, error) {

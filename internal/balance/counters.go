@@ -18,7 +18,7 @@ const (
 	RefusedUnreachable RefusedReason = "unreachable"
 	// RefusedSessions: a UDP frontend had as many sessions as it may.
 	RefusedSessions RefusedReason = "sessions"
-	// RefusedClosed: the balancer was closed.
+	// RefusedClosed: the frontend or the balancer was closed while it waited.
 	RefusedClosed RefusedReason = "closed"
 )
 

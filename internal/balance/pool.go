@@ -16,6 +16,8 @@ import (
 type client interface {
 	// source is the client's address.
 	source() netip.Addr
+	// at is the frontend by which it came.
+	at() frontend
 	// target is the port of a backend that it wants.
 	target() Port
 	// since is when it came.
@@ -278,43 +280,66 @@ func (p *pool) expire() {
 	p.release(r)
 }
 
-// connected notes which connection is open at a backend that accepted. It is not
-// ok when the backend was unrouted meanwhile: then it is not to be used, and the
-// client no longer counts as open there.
+// connected notes which connection is open at a backend that accepted; see joined.
 func (p *pool) connected(be *backend, l link, took time.Duration) (ok bool) {
-	p.mu.Lock()
-	if !be.Routed {
-		be.open--
-		drained := p.drainedLocked(be)
-		p.mu.Unlock()
-		p.tellDrained(be, drained)
+	if !p.joined(be, l) {
 		return false
 	}
-	be.failures, be.avoidUntil = 0, time.Time{}
-	be.links[l] = struct{}{}
-	p.mu.Unlock()
+	p.accepted(be)
 	be.counters.connections.Add(1)
 	be.counters.latency.observe(took)
 	return true
 }
 
-// failed notes that a backend did not accept a connect that began at began. A
-// failure for which the backend is not to blame does not make it avoided.
-func (p *pool) failed(be *backend, began, now time.Time, blame bool) {
+// joined notes which connection is open at a backend. It is not ok when the
+// backend was unrouted meanwhile: then it is not to be used, and the client no
+// longer counts as open there.
+func (p *pool) joined(be *backend, l link) (ok bool) {
 	p.mu.Lock()
+	if be.Routed {
+		be.links[l] = struct{}{}
+		p.mu.Unlock()
+		return true
+	}
 	be.open--
-	if blame {
-		be.counters.failed.Add(1)
-	}
-	// Of connects that were under way together, one counts.
-	if blame && !began.Before(be.failedAt) {
-		be.failures++
-		be.failedAt = now
-		be.avoidUntil = now.Add(avoidFor(be.failures))
-	}
 	drained := p.drainedLocked(be)
 	p.mu.Unlock()
 	p.tellDrained(be, drained)
+	return false
+}
+
+// accepted notes that a backend is well.
+func (p *pool) accepted(be *backend) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	be.failures, be.avoidUntil = 0, time.Time{}
+}
+
+// failed notes that a backend did not accept a connect that began at began. A
+// failure for which the backend is not to blame does not make it avoided.
+func (p *pool) failed(be *backend, began, now time.Time, blame bool) {
+	if blame {
+		p.blame(be, began, now)
+	}
+	p.mu.Lock()
+	be.open--
+	drained := p.drainedLocked(be)
+	p.mu.Unlock()
+	p.tellDrained(be, drained)
+}
+
+// blame makes a backend avoided that failed what began at began. Of connects that
+// were under way together, one counts.
+func (p *pool) blame(be *backend, began, now time.Time) {
+	be.counters.failed.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if began.Before(be.failedAt) {
+		return
+	}
+	be.failures++
+	be.failedAt = now
+	be.avoidUntil = now.Add(avoidFor(be.failures))
 }
 
 // ended notes that a connection of a backend is no longer open.
@@ -354,10 +379,33 @@ func (p *pool) another(c client, tried []*backend, now time.Time) *backend {
 
 // refuse turns a client away that no backend accepts.
 func (p *pool) refuse(c client, why RefusedReason) {
-	p.mu.Lock()
-	p.refused[why]++
-	p.mu.Unlock()
+	p.count(why)
 	c.refuse(why)
+}
+
+// count counts a client that was turned away.
+func (p *pool) count(why RefusedReason) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused[why]++
+}
+
+// turnAway turns away who waits and came by a frontend that is no more.
+func (p *pool) turnAway(f frontend) {
+	p.mu.Lock()
+	var away []client
+	p.held = slices.DeleteFunc(p.held, func(c client) bool {
+		if c.at() == f {
+			away = append(away, c)
+			p.refused[RefusedClosed]++
+		}
+		return c.at() == f
+	})
+	p.schedule(time.Now())
+	p.mu.Unlock()
+	for _, c := range away {
+		c.refuse(RefusedClosed)
+	}
 }
 
 // routedFor says whether any backend is routed for a port, and when to look again
@@ -416,7 +464,7 @@ func (p *pool) shut() {
 }
 
 // end ends what all backends have open, and everything that would open from now on.
-func (p *pool) end() (cut int) {
+func (p *pool) end() {
 	p.mu.Lock()
 	var ids []string
 	for _, be := range p.backends {
@@ -425,9 +473,8 @@ func (p *pool) end() (cut int) {
 	}
 	p.mu.Unlock()
 	for _, id := range ids {
-		cut += p.cut(id)
+		p.cut(id)
 	}
-	return cut
 }
 
 // empty says that it has nothing to do.

@@ -30,7 +30,7 @@ func (s BackendStatus) Drained() bool { return !s.Routed && s.Open == 0 }
 
 // PoolStatus is a pool as it is.
 type PoolStatus struct {
-	Key
+	Pool   Key    `json:"pool"`
 	Policy Policy `json:"policy"`
 	Open   int    `json:"open"` // connections and sessions of all its backends
 	// Waiting counts the clients that wait for a backend, since WaitingSince.
@@ -102,7 +102,7 @@ func (p *pool) status() PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := PoolStatus{
-		Key: p.key, Policy: p.chooser.policy, Waiting: len(p.held), Held: p.heldTotal, Retries: p.retries,
+		Pool: p.key, Policy: p.chooser.policy, Waiting: len(p.held), Held: p.heldTotal, Retries: p.retries,
 		Refused: maps.Clone(p.refused), Counters: p.former, Backends: make([]BackendStatus, 0, len(p.backends)),
 	}
 	if len(p.held) > 0 {

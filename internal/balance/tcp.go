@@ -155,6 +155,7 @@ type tcpClient struct {
 func (c *tcpClient) source() netip.Addr { return c.from }
 func (c *tcpClient) target() Port       { return c.wants }
 func (c *tcpClient) since() time.Time   { return c.came }
+func (c *tcpClient) at() frontend       { return c.f }
 
 func (c *tcpClient) serve(p *pool, be *backend) {
 	c.f.b.running.Go(func() { c.connect(p, be) })
