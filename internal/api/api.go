@@ -51,6 +51,11 @@ type UpRequest struct {
 	// NeedImages has a request that lacks images on the engine answered with
 	// their names, and nothing changed: the command fetches them and asks again.
 	NeedImages bool `json:"needImages,omitempty"`
+	// Atomic: a service that fails its rollout takes the whole stack back.
+	Atomic bool `json:"atomic,omitempty"`
+	// Images are the IDs of the images that services are to run, by service, where
+	// the engine still has them; a service without one runs what its reference means.
+	Images map[string]string `json:"images,omitempty"`
 }
 
 // DownRequest is the body of POST /v1/stacks/{stack}/down.
@@ -152,24 +157,26 @@ const (
 	EventStep    EventType = "step"    // a step began, succeeded or failed
 	EventHold    EventType = "hold"    // a hold appeared or its reason changed
 	EventProbe   EventType = "probe"   // what probes say of a replica changed
+	EventRollout EventType = "rollout" // a service's rollout came further
 	EventSettled EventType = "settled" // last: what was waited for is reached, or can't be
 )
 
 // Event is one line of the stream. follow?turn=N&until=settled|ready ends with
 // an EventSettled; without until it goes on.
 type Event struct {
-	Time   time.Time       `json:"time"`
-	Type   EventType       `json:"type"`
-	Stack  string          `json:"stack"`
-	Phase  string          `json:"phase,omitempty"` // of a step: "begin", "done", "failed"
-	Step   *reconcile.Step `json:"step,omitempty"`
-	Hold   *reconcile.Hold `json:"hold,omitempty"`
-	Probe  *Probed         `json:"probe,omitempty"`
-	Dur    time.Duration   `json:"dur,omitempty"`    // of a step, when it ended
-	Err    string          `json:"err,omitempty"`    // of a failed step, or why it could not be reached
-	Status string          `json:"status,omitempty"` // of a long step's progress: "Downloading"
-	Failed []string        `json:"failed,omitempty"` // EventSettled: each failing hold as "object: reason"
-	Gone   bool            `json:"gone,omitempty"`
+	Time    time.Time       `json:"time"`
+	Type    EventType       `json:"type"`
+	Stack   string          `json:"stack"`
+	Phase   string          `json:"phase,omitempty"` // of a step: "begin", "done", "failed"
+	Step    *reconcile.Step `json:"step,omitempty"`
+	Hold    *reconcile.Hold `json:"hold,omitempty"`
+	Probe   *Probed         `json:"probe,omitempty"`
+	Rollout *RolloutChange  `json:"rollout,omitempty"`
+	Dur     time.Duration   `json:"dur,omitempty"`    // of a step, when it ended
+	Err     string          `json:"err,omitempty"`    // of a failed step, or why it could not be reached
+	Status  string          `json:"status,omitempty"` // of a long step's progress: "Downloading"
+	Failed  []string        `json:"failed,omitempty"` // EventSettled: each failing hold as "object: reason"
+	Gone    bool            `json:"gone,omitempty"`
 	// Orphans, of an EventSettled: containers of the stack that no service explains.
 	Orphans []string `json:"orphans,omitempty"`
 }

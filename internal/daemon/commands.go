@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,8 +24,9 @@ var errClosed = errors.New("the stack is gone")
 
 // edit stores a new wish and, once that has succeeded, makes it count. fn gets
 // the present wish (nil: none) and returns another. declared is remembered as a
-// revision when it is not nil.
-func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), declared *stack.Stack) (uint64, error) {
+// revision when it is not nil, with its cause; any other command has seen what was
+// rolled back.
+func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), declared *cause) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -36,10 +38,12 @@ func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), dec
 	}
 	r := l.record
 	r.Desired = next
-	r.Revisions = slices.Clone(r.Revisions)
 	if declared != nil {
-		r.declare(declared, time.Now())
+		r.declare(next, time.Now(), string(*declared))
+	} else {
+		r.Desired = seen(next)
 	}
+	next = r.Desired
 	if l.unsaved || !same(l.record.Desired, next) || r.newest() != l.record.newest() {
 		if err := l.d.store.save(l.name, &r); err != nil {
 			return 0, err
@@ -55,6 +59,25 @@ func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), dec
 	}
 	l.wakeUp()
 	return l.turn, nil
+}
+
+// cause is why a stack was declared; empty: by an up.
+type cause string
+
+// seen notes that a command has found services rolled back.
+func seen(d *reconcile.Desired) *reconcile.Desired {
+	next := *d
+	for name, st := range d.Services {
+		if st.RolledBack == nil || st.RolledBack.Seen {
+			continue
+		}
+		back := *st.RolledBack
+		back.Seen = true
+		st.RolledBack = &back
+		next.Services = maps.Clone(next.Services)
+		next.Services[name] = st
+	}
+	return &next
 }
 
 // observe looks at a stack afresh, the images of a stack that is about to be
@@ -97,8 +120,18 @@ func (d *Daemon) up(ctx context.Context, req *api.UpRequest) (api.Accepted, erro
 		return api.Accepted{}, err
 	}
 	return d.accept(next.Stack, req.Contents, func(before *reconcile.Desired) (*reconcile.Desired, error) {
-		return newDeclaring(before, req, obs, d.owner, d.cfg.Version).desired(), nil
+		return d.declaring(before, req, obs).desired(), nil
 	})
+}
+
+// declaring turns an up into desired state: rollouts that have stopped go on.
+func (d *Daemon) declaring(before *reconcile.Desired, req *api.UpRequest, obs *reconcile.Observed) *declaring {
+	dec := newDeclaring(before, req, obs, d.owner, d.cfg.Version)
+	dec.now = time.Now()
+	if l := d.loop(req.Stack.Name); l != nil && before != nil {
+		dec.stopped = l.stoppedRollouts
+	}
+	return dec
 }
 
 // candidate is what a request would make of a stack, and what it is judged by.
@@ -177,12 +210,16 @@ func (d *Daemon) newer(name string) error {
 
 // accept stores contents and then the new wish.
 func (d *Daemon) accept(s *stack.Stack, files map[string][]byte, fn func(*reconcile.Desired) (*reconcile.Desired, error)) (api.Accepted, error) {
+	return d.acceptAs(s, files, "", fn)
+}
+
+func (d *Daemon) acceptAs(s *stack.Stack, files map[string][]byte, why string, fn func(*reconcile.Desired) (*reconcile.Desired, error)) (api.Accepted, error) {
 	if err := d.contents.put(s.Name, files); err != nil {
 		return api.Accepted{}, err
 	}
 	for {
 		l := d.ensureLoop(s.Name)
-		turn, err := l.edit(fn, s)
+		turn, err := l.edit(fn, (*cause)(&why))
 		if errors.Is(err, errClosed) {
 			continue
 		}
@@ -192,7 +229,7 @@ func (d *Daemon) accept(s *stack.Stack, files map[string][]byte, fn func(*reconc
 		d.mu.Lock()
 		delete(d.unread, s.Name)
 		d.mu.Unlock()
-		if err := d.contents.keepOnly(s.Name, fileNames(l.desired())); err != nil {
+		if err := d.contents.keepOnly(s.Name, l.keptFiles()); err != nil {
 			l.log.Warn().Err(err).Msg("contents that are no longer used cannot be removed")
 		}
 		return api.Accepted{Stack: s.Name, Turn: turn}, nil

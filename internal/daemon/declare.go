@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
@@ -23,6 +24,9 @@ type declaring struct {
 	version  string
 	selected map[string]bool // services that are declared; others stay as they were
 	named    map[string]bool // those named on the command line, without dependencies
+	// stopped tells which services' rollouts have stopped, at now; nil: none has.
+	stopped func(service string) bool
+	now     time.Time
 }
 
 // newDeclaring selects the services of an up: those named with what they depend
@@ -82,7 +86,8 @@ func withDependencies(s *stack.Stack, names map[string]bool) map[string]bool {
 // desired is the new wish. The old one is not changed.
 func (d *declaring) desired() *reconcile.Desired {
 	next := &reconcile.Desired{
-		Stack: d.stack(), Owner: d.owner, Version: d.version, Services: map[string]reconcile.ServiceState{},
+		Atomic: d.req.Atomic,
+		Stack:  d.stack(), Owner: d.owner, Version: d.version, Services: map[string]reconcile.ServiceState{},
 		RemoveOrphans: d.req.RemoveOrphans, Adopt: d.req.Adopt,
 	}
 	if d.before != nil {
@@ -124,7 +129,7 @@ func (d *declaring) state(name string) reconcile.ServiceState {
 	svc := d.req.Stack.Service(name)
 	st := reconcile.ServiceState{
 		Want: reconcile.WantRunning, Grace: d.req.Timeout, RenewVolumes: d.req.RenewAnonVolumes,
-		KeepRevision: d.req.NoRecreate, ImageID: d.observed.Images[svc.Spec.Image].ID,
+		KeepRevision: d.req.NoRecreate, ImageID: cmp.Or(d.req.Images[name], d.observed.Images[svc.Spec.Image].ID),
 	}
 	if d.req.NoStart {
 		st.Want = reconcile.WantCreated
@@ -135,14 +140,34 @@ func (d *declaring) state(name string) reconcile.ServiceState {
 	if d.before == nil || d.before.Stack == nil {
 		return st
 	}
-	if old := d.before.Stack.Service(name); old != nil {
-		was := d.before.Services[name]
-		st.ChangedFrom, st.Changed = was.ChangedFrom, was.Changed
-		if old.Revision != svc.Revision {
-			st.ChangedFrom, st.Changed = old.Revision, reconcile.Changed(old, svc)
-		}
+	old := d.before.Stack.Service(name)
+	if old == nil {
+		st.Added = d.req.Atomic
+		return st
 	}
+	was := d.before.Services[name]
+	st.ChangedFrom, st.Changed, st.Held, st.Resumed = was.ChangedFrom, was.Changed, was.Held, was.Resumed
+	if old.Revision != svc.Revision {
+		st.ChangedFrom, st.Changed = old.Revision, reconcile.Changed(old, svc)
+	}
+	if d.stopped != nil && d.stopped(name) {
+		st.Resumed = d.now
+	}
+	st.Base = base(old, was, svc, st.ImageID)
 	return st
+}
+
+// base is what a service goes back to when what is declared now fails: the last
+// revision that was rolled out as a whole. nil: that is the one declared.
+func base(old *stack.Service, was reconcile.ServiceState, svc *stack.Service, image string) *reconcile.Base {
+	b := was.Base
+	if b == nil && was.Want != reconcile.WantAbsent {
+		b = &reconcile.Base{Service: *old, ImageID: was.ImageID}
+	}
+	if b == nil || b.Service.Revision == svc.Revision && (b.ImageID == image || b.ImageID == "" || image == "") {
+		return nil
+	}
+	return b
 }
 
 // requests are the one-time operations an up asks for: recreate what is to be

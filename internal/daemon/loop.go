@@ -207,9 +207,12 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 		return longestRest, false
 	}
 	l.record.Memory.EngineDown, l.record.Memory.EngineUp = l.d.health.window()
-	d := l.record.Desired
 	plan, wake := l.decideLocked(obs, now)
-	l.forgetLocked(d, plan)
+	if l.rollLocked(plan, now) {
+		plan.Steps = nil // they were planned for what has failed
+		l.wakeUp()
+	}
+	l.forgetLocked(l.record.Desired, plan)
 	for _, s := range plan.Steps {
 		l.record.Memory.Begin(s)
 		l.unsaved = l.unsaved || s.Ends != nil || s.Prepares != "" // what follows must not depend on this daemon
@@ -316,6 +319,9 @@ func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
 	}
 	if !o.settled {
 		return o
+	}
+	for _, r := range plan.Rollouts {
+		o.ready = o.ready && r.State != reconcile.RolloutUpdating
 	}
 	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
 		o.ready = o.ready && r.Ready

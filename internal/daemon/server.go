@@ -112,6 +112,7 @@ func (d *Daemon) routes() http.Handler {
 		return struct{}{}, d.removeOneOff(r.Context(), r.PathValue("stack"), r.PathValue("name"), req.Timeout)
 	}))
 	mux.HandleFunc("GET "+stack+"/follow", d.handleFollow)
+	d.rolloutRoutes(mux, stack)
 	d.nodeRoutes(mux)
 	return mux
 }

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,20 +35,29 @@ type record struct {
 	Revisions []declaration      `json:"revisions,omitempty"` // newest last
 }
 
-// declaration is one accepted up.
+// declaration is one accepted declaration of a stack.
 type declaration struct {
 	Number int          `json:"number"`
 	At     time.Time    `json:"at"`
+	Cause  string       `json:"cause,omitempty"` // empty: an up
 	Stack  *stack.Stack `json:"stack"`
+	// Images are the IDs of the images that its services ran, where known.
+	Images map[string]string `json:"images,omitempty"`
 }
 
 // declare remembers a declaration, unless it is the same as the last one.
-func (r *record) declare(s *stack.Stack, now time.Time) {
-	if n := len(r.Revisions); n > 0 && same(r.Revisions[n-1].Stack, s) {
+func (r *record) declare(d *reconcile.Desired, now time.Time, cause string) {
+	images := map[string]string{}
+	for name, st := range d.Services {
+		if st.ImageID != "" {
+			images[name] = st.ImageID
+		}
+	}
+	if n := len(r.Revisions); n > 0 && same(r.Revisions[n-1].Stack, d.Stack) && maps.Equal(r.Revisions[n-1].Images, images) {
 		return
 	}
-	r.Revisions = append(r.Revisions, declaration{Number: r.newest() + 1, At: now, Stack: s})
-	r.Revisions = r.Revisions[max(0, len(r.Revisions)-keptRevisions):]
+	r.Revisions = append(slices.Clone(r.Revisions), declaration{Number: r.newest() + 1, At: now, Cause: cause, Stack: d.Stack, Images: images})
+	r.Revisions = r.Revisions[max(0, len(r.Revisions)-revisionLimit(d.Stack)):]
 }
 
 // newest is the number of the last declaration; 0: there is none.

@@ -22,7 +22,7 @@ func recordOf(replicas int) *record {
 		Stack: shop(svc("web", replicas)), Owner: "me",
 		Services: map[string]reconcile.ServiceState{"web": {Want: reconcile.WantRunning}},
 	}}
-	r.declare(r.Desired.Stack, time.Unix(1, 0))
+	r.declare(r.Desired, time.Unix(1, 0), "")
 	return r
 }
 
@@ -206,8 +206,9 @@ func TestNamesStayInTheFolder(t *testing.T) {
 func TestDeclarationsAreKept(t *testing.T) {
 	r := &record{}
 	for i := range 15 {
-		r.declare(shop(svc("web", i)), time.Unix(int64(i), 0))
-		r.declare(shop(svc("web", i)), time.Unix(int64(i), 1)) // the same again
+		d := &reconcile.Desired{Stack: shop(svc("web", i))}
+		r.declare(d, time.Unix(int64(i), 0), "")
+		r.declare(d, time.Unix(int64(i), 1), "") // the same again
 	}
 	if n := len(r.Revisions); n != keptRevisions {
 		t.Fatalf("%d declarations are kept, want %d", n, keptRevisions)

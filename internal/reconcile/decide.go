@@ -297,6 +297,7 @@ func (v *view) service(svc *stack.Service) {
 	want := v.want(svc.Name)
 	wanted := v.slotsOf(svc)
 	slots := v.replicas[svc.Name]
+	v.rolling(svc)
 	for _, slot := range wanted {
 		v.replica(svc, slot, slots[slot], want)
 	}

@@ -66,6 +66,8 @@ type ServiceState struct {
 	// Base is what the service goes back to when its present revision fails; nil
 	// once all its replicas have that one.
 	Base *Base `json:"base,omitempty"`
+	// Added: the service is new with an atomic up that is still to succeed.
+	Added bool `json:"added,omitempty"`
 	// Held: no further replica is replaced until somebody resumes the rollout.
 	Held bool `json:"held,omitempty"`
 	// Resumed is when somebody last asked for the rollout to go on.

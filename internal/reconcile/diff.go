@@ -71,3 +71,100 @@ func envMap(env []string) map[string]string {
 	}
 	return m
 }
+
+// Change is one key in which two declarations of a stack differ.
+type Change struct {
+	Path   string `json:"path"`             // "services.web.image"
+	Before string `json:"before,omitempty"` // empty: it was not there
+	After  string `json:"after,omitempty"`  // empty: it is not there any more
+	// Hidden: the values are not told, as they may be secret.
+	Hidden bool `json:"hidden,omitempty"`
+}
+
+// DiffStacks compares two declarations key by key, sorted by path. Of
+// environment variables it tells which differ, never their values. before nil:
+// there was none.
+func DiffStacks(before, after *stack.Stack) []Change {
+	a, b := map[string]string{}, map[string]string{}
+	flattenStack(before, a)
+	flattenStack(after, b)
+	var list []Change
+	for path, was := range a {
+		if is, still := b[path]; !still || is != was {
+			list = append(list, change(path, was, is))
+		}
+	}
+	for path, is := range b {
+		if _, had := a[path]; !had {
+			list = append(list, change(path, "", is))
+		}
+	}
+	slices.SortFunc(list, func(x, y Change) int { return strings.Compare(x.Path, y.Path) })
+	return list
+}
+
+func change(path, was, is string) Change {
+	if strings.Contains(path, ".env.") || strings.Contains(path, ".command") || strings.Contains(path, ".entrypoint") {
+		return Change{Path: path, Hidden: true}
+	}
+	return Change{Path: path, Before: was, After: is}
+}
+
+// flattenStack writes what a stack declares as paths and values.
+func flattenStack(s *stack.Stack, into map[string]string) {
+	if s == nil {
+		return
+	}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		at := "services." + svc.Name
+		into[at] = "declared"
+		var m map[string]any
+		decodeJSON(svc, &m)
+		delete(m, "name")
+		delete(m, "revision")
+		spec, _ := m["spec"].(map[string]any)
+		delete(m, "spec")
+		delete(spec, "env")
+		for k, val := range envMap(svc.Spec.Env) {
+			into[at+".env."+k] = val
+		}
+		flatten(at, spec, into)
+		flatten(at, m, into)
+	}
+	var rest map[string]any
+	decodeJSON(map[string]any{"networks": byKey(s.Networks, func(n stack.Network) string { return n.Key }), "volumes": byKey(s.Volumes, func(v stack.Volume) string { return v.Key })}, &rest)
+	flatten("", rest, into)
+}
+
+func byKey[T any](list []T, key func(T) string) map[string]T {
+	m := map[string]T{}
+	for _, e := range list {
+		m[key(e)] = e
+	}
+	return m
+}
+
+func decodeJSON(v any, into *map[string]any) {
+	data, err := json.Marshal(v)
+	if err == nil {
+		_ = json.Unmarshal(data, into) // it was marshalled a line above
+	}
+}
+
+// flatten writes a value of JSON as paths and values; lists are values.
+func flatten(at string, v any, into map[string]string) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		if text, isText := v.(string); isText {
+			into[at] = text
+			return
+		}
+		data, _ := json.Marshal(v) // of plain values
+		into[at] = string(data)
+		return
+	}
+	for k, val := range m {
+		flatten(strings.TrimPrefix(at+"."+k, "."), val, into)
+	}
+}

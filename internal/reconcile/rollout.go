@@ -109,7 +109,11 @@ func (v *view) rolling(svc *stack.Service) *rolling {
 	r := &rolling{first: map[int]bool{}, admitted: map[int]bool{}, policy: svc.Update}
 	v.rollouts[svc.Name] = r
 	v.survey(svc, r)
-	r.Rollout = v.nextRollout(svc, r)
+	if v.want(svc.Name) == WantRunning {
+		r.Rollout = v.nextRollout(svc, r)
+	} else if old, known := v.m.Rollouts[svc.Name]; known {
+		v.plan.Rollouts[svc.Name] = old // goes on when the service runs again
+	}
 	if r.Rollout != nil && r.RollBack {
 		r.policy = svc.RollBack
 	}
@@ -297,10 +301,13 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 	outdated := v.outdatedSlots(svc, r)
 	switch {
 	case known && old.Target == target && old.State != RolloutCompleted:
-	case len(outdated) > 0 && !v.jobs[svc.Name]:
+	case (len(outdated) > 0 || st.Added && old.Target != target) && !v.jobs[svc.Name]:
 		next = &Rollout{
-			Target: target, From: outdated[0].old.id.Revision, State: RolloutUpdating, Began: v.now, Progress: v.now,
+			Target: target, State: RolloutUpdating, Began: v.now, Progress: v.now,
 			Changed: v.now, RollBack: st.RolledBack != nil, Idle: !v.anyServes(svc), Slots: map[int]SlotProgress{},
+		}
+		if len(outdated) > 0 {
+			next.From = outdated[0].old.id.Revision
 		}
 	default:
 		v.settled(svc)
@@ -321,7 +328,7 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 
 // settled has what a service would go back to forgotten: its revision is good.
 func (v *view) settled(svc *stack.Service) {
-	if v.d.Services[svc.Name].Base != nil {
+	if st := v.d.Services[svc.Name]; st.Base != nil || st.Added {
 		v.plan.Settle = append(v.plan.Settle, svc.Name)
 	}
 }
@@ -340,11 +347,15 @@ func (v *view) outdatedSlots(svc *stack.Service, r *rolling) []pendingSlot {
 // advance takes over what has become of the replicas since the last turn.
 func (v *view) advance(svc *stack.Service, r *Rollout, outdated int) {
 	wanted := v.slotsOf(svc)
+	added := v.d.Services[svc.Name].Added
+	if added {
+		r.Total = max(r.Total, len(wanted))
+	}
 	maps.DeleteFunc(r.Slots, func(slot int, _ SlotProgress) bool { return !slices.Contains(wanted, slot) })
 	for _, slot := range wanted {
 		cur, olds := v.split(svc, v.replicas[svc.Name][slot])
 		p, entered := r.Slots[slot]
-		if cur == nil || !entered && len(olds) == 0 {
+		if cur == nil || !entered && len(olds) == 0 && !added {
 			continue
 		}
 		if !entered {
@@ -503,8 +514,9 @@ func (r *Rollout) firstFailure() string {
 // never gone back from.
 func (v *view) fail(svc *stack.Service, r *Rollout, policy stack.Update, why string) {
 	r.Why, r.Changed, r.State = why, v.now, RolloutPaused
+	st := v.d.Services[svc.Name]
 	back := policy.Action == stack.RollBackOnFailure || v.d.Atomic
-	if back && !r.RollBack && v.d.Services[svc.Name].Base != nil {
+	if back && !r.RollBack && (st.Base != nil || st.Added && v.d.Atomic) {
 		r.State = RolloutRolledBack
 	}
 }

@@ -1,0 +1,387 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
+)
+
+// rollLocked takes over how a plan's rollouts stand: it remembers them, forgets
+// what need not be gone back to, and goes back where one has failed. It reports
+// whether it went back, so that another turn is due. l.mu is held.
+func (l *loop) rollLocked(plan *reconcile.Plan, now time.Time) bool {
+	if plan.Gone || l.record.Desired.Down != nil || l.record.Desired.Lost {
+		return false
+	}
+	for _, name := range sortedKeys(plan.Rollouts) {
+		r := plan.Rollouts[name]
+		if old, known := l.record.Memory.Rollouts[name]; !known || old.State != r.State || old.Step != r.Step || old.Target != r.Target {
+			l.tellRollout(name, &r)
+		}
+	}
+	if !maps.EqualFunc(l.record.Memory.Rollouts, plan.Rollouts, sameRollout) {
+		l.record.Memory.Rollouts = plan.Rollouts
+		l.unsaved = true
+	}
+	if next := settle(l.record.Desired, plan.Settle); next != nil {
+		l.record.Desired, l.unsaved = next, true
+	}
+	if len(plan.RollBack) == 0 {
+		return false
+	}
+	next := goBack(l.record.Desired, plan.RollBack, now)
+	if next == nil {
+		return false
+	}
+	l.record.Desired, l.unsaved = next, true
+	l.record.declare(next, now, "roll-back: "+firstWhy(plan.RollBack))
+	l.d.nodes.declare(l.name, next.Stack)
+	l.obs.MarkAll()
+	return true
+}
+
+func firstWhy(why map[string]string) string {
+	names := sortedKeys(why)
+	return names[0] + ": " + why[names[0]]
+}
+
+func sameRollout(a, b reconcile.Rollout) bool {
+	slots := maps.EqualFunc(a.Slots, b.Slots, func(x, y reconcile.SlotProgress) bool {
+		return x.Failed == y.Failed && x.First == y.First && x.Ready.Equal(y.Ready) && x.Done.Equal(y.Done) && x.Began.Equal(y.Began)
+	})
+	return slots && a.Target == b.Target && a.State == b.State && a.Step == b.Step && a.Total == b.Total && a.Why == b.Why &&
+		a.Progress.Equal(b.Progress) && a.Reached.Equal(b.Reached)
+}
+
+// tellRollout publishes that a rollout has changed.
+func (l *loop) tellRollout(service string, r *reconcile.Rollout) {
+	done, failed := r.Counts()
+	l.log.Info().Str("service", service).Str("state", string(r.State)).Str("cause", r.Why).Int("done", done).Int("failed", failed).Int("total", r.Total).Msg("rollout")
+	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventRollout, Stack: l.name, Rollout: &api.RolloutChange{
+		Service: service, State: r.State, Why: r.Why, Done: done, Failed: failed, Total: r.Total, Step: r.Step, Back: r.RollBack,
+	}})
+}
+
+// settle forgets what services would go back to, since their present revision is
+// good. Of an atomic up all are forgotten together. nil: nothing is to be.
+func settle(d *reconcile.Desired, services []string) *reconcile.Desired {
+	if len(services) == 0 {
+		return nil
+	}
+	if d.Atomic {
+		for name, st := range d.Services {
+			if (st.Base != nil || st.Added) && !slices.Contains(services, name) {
+				return nil
+			}
+		}
+	}
+	next := *d
+	next.Services = maps.Clone(d.Services)
+	next.Atomic = false
+	for _, name := range services {
+		st := next.Services[name]
+		st.Base, st.Added = nil, false
+		next.Services[name] = st
+	}
+	return &next
+}
+
+// goBack takes services back to their last good revisions; of an atomic up, all
+// of them. nil: there is nothing to go back to.
+func goBack(d *reconcile.Desired, why map[string]string, now time.Time) *reconcile.Desired {
+	next := *d
+	merged := *d.Stack
+	merged.Services = slices.Clone(d.Stack.Services)
+	next.Stack, next.Services, next.Atomic = &merged, maps.Clone(d.Services), false
+	changed := false
+	for i := range merged.Services {
+		svc := &merged.Services[i]
+		st := d.Services[svc.Name]
+		reason, failed := why[svc.Name]
+		if !failed && !d.Atomic {
+			continue
+		}
+		st.RolledBack = &reconcile.RolledBack{From: svc.Revision, Why: cmp.Or(reason, firstWhy(why)), At: now}
+		switch {
+		case st.Base != nil:
+			good := st.Base.Service
+			good.Update, good.RollBack, good.Rollout = svc.Update, svc.RollBack, svc.Rollout // how, is as written now
+			st.ChangedFrom, st.Changed = svc.Revision, []string{"roll-back"}
+			*svc, st.ImageID, st.Base = good, st.Base.ImageID, nil
+		case d.Atomic && st.Added:
+			st.Want, st.Added = reconcile.WantAbsent, false
+		default:
+			continue
+		}
+		next.Services[svc.Name], changed = st, true
+	}
+	if !changed {
+		return nil
+	}
+	return &next
+}
+
+// stoppedRollouts reports whether a service's rollout has stopped because of
+// failures; l.mu is held.
+func (l *loop) stoppedRollouts(service string) bool {
+	return l.record.Memory.Rollouts[service].State == reconcile.RolloutPaused
+}
+
+// rollouts tells how the replacement of a stack's replicas stands.
+func (d *Daemon) rollouts(ctx context.Context, name string) (*api.Rollouts, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if !l.planned() {
+		if _, err := l.lookNow(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := &api.Rollouts{Revision: l.record.newest()}
+	w := l.record.Desired
+	for i := range w.Stack.Services {
+		svc := &w.Stack.Services[i]
+		st := w.Services[svc.Name]
+		s := api.RolloutStatus{Service: svc.Name, Revision: svc.Revision, Replicas: w.Replicas(svc), Held: st.Held, RolledBack: st.RolledBack}
+		if r, known := l.record.Memory.Rollouts[svc.Name]; known {
+			s.Rollout = &r
+		}
+		for _, h := range l.plan.Holds {
+			if h.Service == svc.Name && h.Kind != reconcile.HoldIdle {
+				s.Holds = append(s.Holds, complaint(h))
+			}
+		}
+		out.Services = append(out.Services, s)
+	}
+	return out, nil
+}
+
+// controlRollout pauses or resumes the rollouts of services; none named: of all.
+func (d *Daemon) controlRollout(ctx context.Context, name string, req *api.RolloutRequest) (api.Accepted, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return api.Accepted{}, err
+	}
+	if req.Op != api.RolloutPause && req.Op != api.RolloutResume {
+		return api.Accepted{}, invalid("change the rollout of", name, fmt.Sprintf("unknown operation %q", req.Op))
+	}
+	turn, err := l.edit(func(w *reconcile.Desired) (*reconcile.Desired, error) {
+		next := *w
+		next.Services = maps.Clone(w.Services)
+		services := req.Services
+		if len(services) == 0 {
+			services = sortedKeys(w.Services)
+		}
+		for _, service := range services {
+			st, known := next.Services[service]
+			if !known {
+				return nil, notFound(req.Op, service, "no such service in stack "+name)
+			}
+			st.Held = req.Op == api.RolloutPause
+			if !st.Held {
+				st.Resumed = time.Now()
+			}
+			next.Services[service] = st
+		}
+		return &next, nil
+	}, nil)
+	return api.Accepted{Stack: name, Turn: turn}, err
+}
+
+// history are the kept declarations of a stack, oldest first.
+func (d *Daemon) history(ctx context.Context, name string) ([]api.Revision, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []api.Revision
+	var before *stack.Stack
+	for _, r := range l.record.Revisions {
+		list = append(list, api.Revision{Number: r.Number, At: r.At, Cause: r.Cause, Changes: reconcile.DiffStacks(before, r.Stack)})
+		before = r.Stack
+	}
+	return list, nil
+}
+
+// difference compares two kept declarations key by key.
+func (d *Daemon) difference(ctx context.Context, name string, from, to int) (api.RevisionDiff, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return api.RevisionDiff{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, err := l.record.revision(name, from)
+	if err != nil {
+		return api.RevisionDiff{}, err
+	}
+	b, err := l.record.revision(name, to)
+	if err != nil {
+		return api.RevisionDiff{}, err
+	}
+	return api.RevisionDiff{From: a.Number, To: b.Number, Changes: reconcile.DiffStacks(a.Stack, b.Stack)}, nil
+}
+
+// revision finds a kept declaration: a number counts from 1, 0 is the newest and
+// a negative one counts back from it.
+func (r *record) revision(name string, number int) (*declaration, error) {
+	if number <= 0 {
+		number += len(r.Revisions) - 1
+		if number >= 0 && number < len(r.Revisions) {
+			return &r.Revisions[number], nil
+		}
+		return nil, notFound("find", name, "no earlier revision is kept")
+	}
+	for i := range r.Revisions {
+		if r.Revisions[i].Number == number {
+			return &r.Revisions[i], nil
+		}
+	}
+	if len(r.Revisions) == 0 {
+		return nil, notFound("find", name, "no revision is kept")
+	}
+	return nil, notFound("find", name, fmt.Sprintf("revision %d is not kept; there are %d to %d", number, r.Revisions[0].Number, r.newest()))
+}
+
+// undo declares an earlier revision of a stack, or of some services of it, anew.
+func (d *Daemon) undo(ctx context.Context, name string, req *api.UndoRequest) (api.Accepted, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return api.Accepted{}, err
+	}
+	up, cause, err := l.undoRequest(req)
+	if err != nil {
+		return api.Accepted{}, err
+	}
+	next, obs, err := d.candidate(ctx, up)
+	if err != nil {
+		return api.Accepted{}, err
+	}
+	if err := d.preflight(ctx, next, obs); err != nil {
+		return api.Accepted{}, err
+	}
+	return d.acceptAs(next.Stack, nil, cause, func(before *reconcile.Desired) (*reconcile.Desired, error) {
+		return d.declaring(before, up, obs).desired(), nil
+	})
+}
+
+// undoRequest is the up that an undo comes to.
+func (l *loop) undoRequest(req *api.UndoRequest) (*api.UpRequest, string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.record.Desired.Stack == nil {
+		return nil, "", notFound("find", l.name, "no such stack")
+	}
+	to := req.To
+	if to == 0 {
+		to = l.record.before(req.Services)
+	}
+	r, err := l.record.revision(l.name, to)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, s := range req.Services {
+		if r.Stack.Service(s) == nil {
+			return nil, "", notFound("undo", s, fmt.Sprintf("revision %d has no such service", r.Number))
+		}
+	}
+	up := &api.UpRequest{Stack: r.Stack, Services: req.Services, NoDeps: len(req.Services) > 0, Images: r.Images}
+	if len(req.Services) > 0 { // the other services stay as they are
+		merged := *l.record.Desired.Stack
+		merged.Services = slices.Clone(merged.Services)
+		for i := range merged.Services {
+			if s := merged.Services[i].Name; slices.Contains(req.Services, s) {
+				merged.Services[i] = *r.Stack.Service(s)
+			}
+		}
+		up.Stack = &merged
+	}
+	return up, fmt.Sprintf("undo to %d", r.Number), nil
+}
+
+// before is the newest revision in which the services, or any service, differ
+// from what they are now; 0: none is kept.
+func (r *record) before(services []string) int {
+	now := r.Desired.Stack
+	for _, old := range slices.Backward(r.Revisions) {
+		for i := range now.Services {
+			svc := &now.Services[i]
+			if len(services) > 0 && !slices.Contains(services, svc.Name) {
+				continue
+			}
+			was := old.Stack.Service(svc.Name)
+			if was == nil || !same(was, svc) || old.Images[svc.Name] != "" && old.Images[svc.Name] != r.Desired.Services[svc.Name].ImageID {
+				return old.Number
+			}
+		}
+	}
+	return -len(r.Revisions) // there is none
+}
+
+// revisionLimit is how many declarations of a stack are kept.
+func revisionLimit(s *stack.Stack) int { return cmp.Or(s.Revisions, keptRevisions) }
+
+// keptFiles are the contents that a stack's present wish and its kept revisions name.
+func (l *loop) keptFiles() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := fileNames(l.record.Desired)
+	for i := range l.record.Revisions {
+		names = append(names, fileNames(&reconcile.Desired{Stack: l.record.Revisions[i].Stack})...)
+	}
+	return names
+}
+
+// rolloutRoutes answers what is asked of a stack's rollouts and revisions.
+func (d *Daemon) rolloutRoutes(mux *http.ServeMux, stack string) {
+	mux.HandleFunc("GET "+stack+"/rollouts", answer(func(r *http.Request, _ *struct{}) (any, error) {
+		return d.rollouts(r.Context(), r.PathValue("stack"))
+	}))
+	mux.HandleFunc("POST "+stack+"/rollouts", answer(func(r *http.Request, req *api.RolloutRequest) (any, error) {
+		return d.controlRollout(r.Context(), r.PathValue("stack"), req)
+	}))
+	mux.HandleFunc("POST "+stack+"/undo", answer(func(r *http.Request, req *api.UndoRequest) (any, error) {
+		return d.undo(r.Context(), r.PathValue("stack"), req)
+	}))
+	mux.HandleFunc("GET "+stack+"/revisions", answer(func(r *http.Request, _ *struct{}) (any, error) {
+		return d.history(r.Context(), r.PathValue("stack"))
+	}))
+	mux.HandleFunc("GET "+stack+"/revisions/diff", answer(func(r *http.Request, _ *struct{}) (any, error) {
+		from, err := number(r, "from")
+		if err != nil {
+			return nil, err
+		}
+		to, err := number(r, "to")
+		if err != nil {
+			return nil, err
+		}
+		return d.difference(r.Context(), r.PathValue("stack"), from, to)
+	}))
+}
+
+// number is a number of the query; 0 where it is not given.
+func number(r *http.Request, name string) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, invalid("read", name, fmt.Sprintf("%q is not a number", text))
+	}
+	return n, nil
+}
