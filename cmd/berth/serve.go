@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"gopkg.in/natefinch/lumberjack.v2"
 
+	"github.com/berth-dev/berth/internal/balance"
 	"github.com/berth-dev/berth/internal/cli"
 	"github.com/berth-dev/berth/internal/client"
 	"github.com/berth-dev/berth/internal/daemon"
@@ -60,7 +61,10 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	}
 	d, err := daemon.New(daemon.Config{
 		Probing: probing,
-		Engine:  engine, Dirs: folders, Version: version, Build: build(program),
+		Balancing: func(waiting func(balance.Key), drained func(balance.Key, string)) daemon.Balancer {
+			return balance.New(ctx, balance.Config{Waiting: waiting, Drained: drained})
+		},
+		Engine: engine, Dirs: folders, Version: version, Build: build(program),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
 		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
 			helpers.SetOwner(owner)

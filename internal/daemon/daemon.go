@@ -57,6 +57,9 @@ type Config struct {
 	// for the owner of their cgroups; nil: they are only accounted for. It is
 	// called when the first node needs it, and again for another engine.
 	Boundaries func(ctx context.Context, info runtime.EngineInfo, owner string) Boundaries
+	// Balancing makes the balancer that holds published ports of services with
+	// more than one replica; nil: there is none, and the engine publishes all ports.
+	Balancing Balancing
 	// LocalEngine: the engine publishes ports on this very machine, so a port can
 	// be tried before it is promised.
 	LocalEngine bool
@@ -70,18 +73,19 @@ type Config struct {
 
 // Daemon runs the loops of all stacks of one user and engine.
 type Daemon struct {
-	cfg      Config
-	store    *store
-	contents *contents
-	gates    *gates
-	owner    string
-	started  time.Time
-	health   *engineHealth
-	nodes    *nodes
-	prober   *health.Prober // nil: nothing can be probed
-	autoheal *autohealer
-	bounds   Boundaries // nil: none were needed yet; of keepBoundaries alone
-	boundsOf string     // the engine's id
+	cfg       Config
+	store     *store
+	contents  *contents
+	gates     *gates
+	owner     string
+	started   time.Time
+	health    *engineHealth
+	nodes     *nodes
+	balancing *balancing
+	prober    *health.Prober // nil: nothing can be probed
+	autoheal  *autohealer
+	bounds    Boundaries // nil: none were needed yet; of keepBoundaries alone
+	boundsOf  string     // the engine's id
 
 	mu     sync.Mutex // protects loops and unread
 	loops  map[string]*loop
@@ -107,7 +111,7 @@ func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{
 		cfg: cfg, store: newStore(cfg.Dirs.State), contents: &contents{dir: cfg.Dirs.Runtime},
 		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
-		health: newEngineHealth(), nodes: newNodes(cfg.Boundaries != nil),
+		health: newEngineHealth(), nodes: newNodes(cfg.Boundaries != nil), balancing: newBalancing(cfg.Balancing),
 	}
 	d.prober, d.autoheal = d.newProber(), newAutohealer(d)
 	var err error
@@ -166,6 +170,8 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	defer stop()
 	d.ctx = ctx
 	d.started = time.Now()
+	d.restore(ctx)
+	d.running.Go(func() { d.passWakes(ctx) })
 	d.mu.Lock()
 	for _, l := range d.loops {
 		d.launchLocked(l)

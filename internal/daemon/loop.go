@@ -39,6 +39,7 @@ type loop struct {
 	waiting  []chan struct{}                         // those who ask for an observation that is still to begin
 	claimed  []chan struct{}                         // those whose observation is under way
 	closed   bool                                    // the stack is gone; a later up makes a new loop
+	routed   map[string]bool                         // services the balancer knows; of the loop alone
 	finished []finished                              // steps that have ended since the last turn began
 	probing  map[string]bool                         // what the prober knows of this stack
 	ways     map[string]map[health.Role]health.Route // of the probes, by container ID
@@ -66,6 +67,7 @@ func newLoop(d *Daemon, name string, r *record) *loop {
 		l.record = *r
 		l.record.Desired.Owner = d.owner
 	}
+	l.record.Memory.Since = time.Now()
 	l.wakeUp()
 	return l
 }
@@ -222,6 +224,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	o := l.outcomeLocked(plan, turn)
 	l.releaseLocked()
 	rest := l.restLocked(plan, now)
+	seen := l.observed
 	l.mu.Unlock()
 
 	for _, name := range wake {
@@ -230,6 +233,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 		}
 	}
 	l.pauseProbes(plan)
+	l.route(ctx, plan, seen)
 	l.publishHolds(plan)
 	if plan.Gone {
 		gone, err := l.d.forget(l, turn)
@@ -241,6 +245,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 			return 0, false // it was declared again meanwhile
 		}
 		l.unprobe()
+		l.unbalance(ctx)
 		l.feed.conclude(o)
 		l.log.Info().Msg("the stack is gone")
 		return 0, true
@@ -261,6 +266,7 @@ func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *recon
 	defer n.placing.Unlock()
 	l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
 	l.probeLocked(l.observed)
+	l.balanceLocked(l.observed)
 	l.observed.Tails, l.observed.OOMs = l.tailsLocked(), l.oomsLocked()
 	l.unsaved = l.record.Memory.NoteOOMs(l.observed) || l.unsaved
 	l.plan = reconcile.Decide(l.record.Desired, l.observed, &l.record.Memory, now)

@@ -560,6 +560,6 @@ func (d *Daemon) withCluster(obs *reconcile.Observed, s *stack.Stack) *reconcile
 		return obs
 	}
 	with := *obs
-	with.Cluster = d.nodes.cluster(s)
+	with.Cluster, with.Reach = d.nodes.cluster(s), d.reach()
 	return &with
 }

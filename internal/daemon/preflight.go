@@ -105,6 +105,7 @@ func (d *Daemon) portsTaken(next *reconcile.Desired, own, others []runtime.Conta
 		}
 	}
 	var errs []error
+	mine := next.Stack.Name
 	for i := range next.Stack.Services {
 		svc := &next.Stack.Services[i]
 		if next.Services[svc.Name].Want != reconcile.WantRunning || next.Replicas(svc) == 0 || starting[svc.Name] {
@@ -114,6 +115,14 @@ func (d *Daemon) portsTaken(next *reconcile.Desired, own, others []runtime.Conta
 			n, err := strconv.ParseUint(p.Published, 10, 16)
 			if err != nil || n == 0 || held[portKey(uint16(n), p.Protocol)] {
 				continue // a range, a port of the engine's choice, or ours already
+			}
+			holder := d.balancing.holds(uint16(n), p.Protocol)
+			if holder == mine {
+				continue
+			}
+			if holder != "" {
+				errs = append(errs, &runtime.Error{Kind: runtime.KindConflict, Op: "publish", Object: fmt.Sprintf("port %d of service %s", n, svc.Name), Err: fmt.Errorf("stack %s publishes it already; choose another port", holder)})
+				continue
 			}
 			if why := d.portTaken(p, uint16(n), others); why != "" {
 				errs = append(errs, &runtime.Error{Kind: runtime.KindConflict, Op: "publish", Object: fmt.Sprintf("port %d of service %s", n, svc.Name), Err: errors.New(why)})

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-dev/berth/internal/balance"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/internal/stack"
 )
@@ -33,6 +34,8 @@ type record struct {
 	Desired   *reconcile.Desired `json:"desired"`
 	Memory    reconcile.Memory   `json:"memory"`
 	Revisions []declaration      `json:"revisions,omitempty"` // newest last
+	// Frontends are what the balancer listens at for the stack.
+	Frontends []balance.Frontend `json:"frontends,omitempty"`
 }
 
 // declaration is one accepted declaration of a stack.

@@ -164,6 +164,8 @@ type Observed struct {
 	Cluster *Cluster `json:"cluster,omitempty"`
 	// Backends are the containers the balancer knows, by ID.
 	Backends map[string]Backend `json:"backends,omitempty"`
+	// Unbound says why the balancer cannot listen at a service's ports, by service.
+	Unbound map[string]string `json:"unbound,omitempty"`
 	// Reach is how the balancer of this machine gets to the containers.
 	Reach Reach `json:"reach,omitempty"`
 	// Unknown are the IDs of containers about which the engine does not answer:

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -184,6 +183,31 @@ func (v *view) route(svc *stack.Service) {
 		}
 	}
 	v.plan.Routes[svc.Name] = r
+	v.tellUnbound(svc)
+}
+
+// portRetry is how soon a port that could not be listened at is tried again.
+const portRetry = time.Second
+
+// tellUnbound says that the balancer cannot listen at a service's ports. While a
+// container of the service still publishes them itself, that is a matter of time.
+func (v *view) tellUnbound(svc *stack.Service) {
+	why := v.o.Unbound[svc.Name]
+	if why == "" {
+		return
+	}
+	h := Hold{
+		Kind: HoldFailing, Key: Key("port/" + svc.Name), Service: svc.Name, Name: svc.Name, Reason: why,
+		Until: v.now.Add(portRetry),
+	}
+	for _, cs := range v.replicas[svc.Name] {
+		for _, c := range cs {
+			if c.id.Publish != runtime.PublishBalanced && c.State.Alive() {
+				h.Kind = HoldWaiting
+			}
+		}
+	}
+	v.hold(h)
 }
 
 // routable reports whether a container takes new connections.
@@ -222,13 +246,4 @@ func (r *rolling) share(svc *stack.Service) int {
 		return step.Percent
 	}
 	return min(100, step.Count*100/r.wanted)
-}
-
-// portName writes a port as Compose files have it.
-func portName(p runtime.Port) string {
-	s := strconv.Itoa(int(p.Target))
-	if p.Published != "" {
-		s = p.Published + ":" + s
-	}
-	return s
 }
