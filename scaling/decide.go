@@ -16,7 +16,9 @@ import (
 //   - an external average is compared with the wanted number of replicas, not with
 //     that which exists;
 //   - whether a replica has ever been ready is known, and not guessed from how long
-//     after its start it last changed.
+//     after its start it last changed;
+//   - a service that a decision has brought to 0 comes back when the minimum is
+//     above that; only one that was scaled to 0 by hand is left alone.
 func Decide(policy Policy, state State, in Input, now time.Time) (Decision, State) {
 	var set settings
 	set.resolve(&policy)
@@ -24,6 +26,7 @@ func Decide(policy Policy, state State, in Input, now time.Time) (Decision, Stat
 	next := state.settled(&set, in.Current, now)
 	d := Decision{At: now, Next: now.Add(set.interval), Current: in.Current, Min: set.min, Max: set.max}
 	set.decide(&d, &next, &in)
+	next.Emptied = d.Desired == 0 && (d.Current > 0 || state.Emptied)
 	if d.Desired != d.Current && set.longest > 0 {
 		next.changed(d.Desired-d.Current, now)
 	}
@@ -32,7 +35,9 @@ func Decide(policy Policy, state State, in Input, now time.Time) (Decision, Stat
 
 func (s *settings) decide(d *Decision, state *State, in *Input) {
 	switch {
-	case in.Current == 0 && s.min > 0:
+	case s.fixed != nil:
+		d.all(min(max(*s.fixed, 0), MaxReplicas), NumberFixed)
+	case in.Current == 0 && s.min > 0 && !state.Emptied:
 		d.all(0, ScalingDisabled)
 	case in.Current > s.max:
 		d.all(s.max, TooManyReplicas)

@@ -311,6 +311,23 @@ func TestRangeBeforeMetrics(t *testing.T) {
 	}
 }
 
+// A number of zero that was decided ends with what decided it; one by hand stays.
+func TestEmptiedComesBack(t *testing.T) {
+	fixed := scaling.Policy{Max: 5, Fixed: new(0)}
+	policy := scaling.Policy{Min: new(2), Max: 5}
+	d, state := scaling.Decide(fixed, scaling.State{}, scaling.Input{Current: 4}, noon)
+	if d.Desired != 0 || d.String() != "4 to 0: the number is fixed" {
+		t.Fatalf("got %v", d)
+	}
+	_, state = scaling.Decide(fixed, clone(t, state), scaling.Input{Current: 0}, noon.Add(time.Minute))
+	if d, state = scaling.Decide(policy, state, scaling.Input{Current: 0}, noon.Add(time.Hour)); d.Desired != 2 {
+		t.Errorf("got %v", d)
+	}
+	if d, _ = scaling.Decide(policy, state, scaling.Input{Current: 0}, noon.Add(2*time.Hour)); d.Desired != 0 {
+		t.Errorf("scaled to 0 by hand, but got %v", d)
+	}
+}
+
 // run is a service whose queue asks for a number of replicas.
 type run struct {
 	t      *testing.T

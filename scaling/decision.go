@@ -12,7 +12,7 @@ import (
 type Reason string
 
 // The reasons, named as in Kubernetes where it has them. Every decision ends
-// with one of the last seven.
+// with one of the last eight.
 const (
 	ScaleUpStabilized   Reason = "ScaleUpStabilized"   // a recommendation of the up window is lower
 	ScaleDownStabilized Reason = "ScaleDownStabilized" // a recommendation of the down window is higher
@@ -24,6 +24,7 @@ const (
 	DesiredWithinRange Reason = "DesiredWithinRange"
 	ScalingDisabled    Reason = "ScalingDisabled" // the service was scaled to 0 by hand
 	MetricsInvalid     Reason = "MetricsInvalid"  // too little is known to change anything
+	NumberFixed        Reason = "NumberFixed"     // the policy leaves no choice
 )
 
 // Decision is how many replicas a service is to have, and why. Proposed,
@@ -94,6 +95,8 @@ func (d *Decision) text(r Reason) string {
 		return fmt.Sprintf("the minimum is %d", d.Min)
 	case ScalingDisabled:
 		return fmt.Sprintf("scaled to 0 although the minimum is %d, which turns autoscaling off: scale to %[1]d or more to turn it on", d.Min)
+	case NumberFixed:
+		return "the number is fixed"
 	case MetricsInvalid:
 		return "nothing changes while that is not known"
 	default:

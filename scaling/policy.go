@@ -67,6 +67,9 @@ type Policy struct {
 	Min     *int     `json:"min,omitempty"`     // 0 to Max; 1
 	Max     int      `json:"max"`               // 1 to [MaxReplicas]
 	Metrics []Metric `json:"metrics,omitempty"` // cpu at 80 % of the reservation
+	// Fixed is the number of replicas, 0 to [MaxReplicas], whatever is measured. It
+	// is how a [Schedule] or a person overrules the rest.
+	Fixed *int `json:"fixed,omitempty"`
 	// Behavior tells how fast the number may change. Without one, it doubles at most
 	// (or rises to 4), the down window is 5 minutes, and nothing else limits it.
 	Behavior  *Behavior     `json:"behavior,omitempty"`
@@ -140,6 +143,8 @@ func (p Policy) Validate() []error {
 	least := defaulted(p.Min, 1)
 	errs.check(p.Max >= 1 && p.Max <= MaxReplicas, "max: is %d: give 1 to %d", p.Max, MaxReplicas)
 	errs.check(least >= 0 && least <= max(p.Max, 1), "min: is %d: give 0 to max", least)
+	fixed := defaulted(p.Fixed, 0)
+	errs.check(fixed >= 0 && fixed <= MaxReplicas, "fixed: is %d: give 0 to %d", fixed, MaxReplicas)
 	errs.check(p.Interval >= 0 && p.Interval <= MaxWindow, "interval: is %s: give up to %s", p.Interval, MaxWindow)
 	errs.tolerance("tolerance.up", p.Tolerance.Up)
 	errs.tolerance("tolerance.down", p.Tolerance.Down)
@@ -239,6 +244,7 @@ var (
 // settings are a policy with its defaults filled in.
 type settings struct {
 	min, max        int
+	fixed           *int
 	metrics         []Metric
 	up, down        Rules
 	doubles         bool // there is no behavior: at most twice the number, or 4
@@ -254,6 +260,7 @@ type settings struct {
 func (s *settings) resolve(p *Policy) {
 	s.max = min(max(p.Max, 1), MaxReplicas)
 	s.min = min(max(defaulted(p.Min, 1), 0), s.max)
+	s.fixed = p.Fixed
 	s.interval = cmp.Or(max(p.Interval, 0), DefaultInterval)
 	s.tolUp, s.tolDown = fraction(p.Tolerance.Up), fraction(p.Tolerance.Down)
 	if s.metrics = p.Metrics; len(s.metrics) == 0 {

@@ -16,6 +16,9 @@ type State struct {
 	// window can be governed by any more are left out.
 	Recommendations []Recommendation `json:"recommendations,omitempty"`
 	Events          []Event          `json:"events,omitempty"` // oldest first
+	// Emptied says that it was a decision that brought the service to 0, and nobody's
+	// hand.
+	Emptied bool `json:"emptied,omitempty"`
 }
 
 // Recommendation is what the metrics once asked for.
@@ -35,7 +38,7 @@ type Event struct {
 // after a start of its controller: nobody knows what was measured before.
 func (s State) settled(set *settings, current int, now time.Time) State {
 	fresh := s.Decided.IsZero() || now.Sub(s.Decided) > set.forget
-	out := State{Decided: now}
+	out := State{Decided: now, Emptied: s.Emptied}
 	out.Recommendations = make([]Recommendation, 0, min(len(s.Recommendations), maxRemembered)+2)
 	window := max(set.upWindow, set.downWindow)
 	for _, r := range s.Recommendations {
