@@ -42,7 +42,7 @@ type checker struct {
 
 func (c *checker) service(s types.ServiceConfig) error {
 	for _, f := range []func(types.ServiceConfig) error{
-		c.grammar, c.image, c.pull, c.build, c.scale, c.mode, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory, c.reserved, c.hooks,
+		c.grammar, c.image, c.pull, c.build, c.scale, c.mode, c.updates, c.networking, c.references, c.dependencies, c.health, c.targets, c.duplicated, c.memory, c.reserved, c.hooks,
 	} {
 		if err := f(s); err != nil {
 			return err
@@ -388,7 +388,7 @@ func family(ip, wild string) bool {
 	return wild == "" || ip == "" || strings.Contains(ip, ":") == (wild == "::")
 }
 
-// hostPorts refuses a fixed host port that two containers would need.
+// hostPorts refuses a fixed host port that two holders would need.
 func (c *checker) hostPorts() error {
 	taken := map[int][]binding{}
 	for _, name := range slices.Sorted(maps.Keys(c.project.Services)) {
@@ -429,11 +429,31 @@ func (c *checker) binding(s types.ServiceConfig, index int, p types.ServicePortC
 	if first == 0 || first != last {
 		return b, false, nil
 	}
-	if n := s.GetScale(); n > 1 {
-		return b, false, c.bad(s, "ports", "the host port %d can be held by one container, but the service %q has %d replicas: give a range such as %d-%d, leave the host port out, or have one replica",
-			first, s.Name, n, first, min(first+n-1, math.MaxUint16))
+	b = binding{service: s.Name, ip: p.HostIP, port: first, proto: strings.ToLower(p.Protocol)}
+	return b, true, c.shared(s, b)
+}
+
+// shared refuses a fixed host port that several replicas would need where no
+// balancer can hold it for them.
+func (c *checker) shared(s types.ServiceConfig, b binding) error {
+	n := s.GetScale()
+	if n <= 1 {
+		return nil
 	}
-	return binding{service: s.Name, ip: p.HostIP, port: first, proto: p.Protocol}, true, nil
+	var why string
+	instead := "leave the host port out, or have one replica"
+	if last := b.port + n - 1; last <= math.MaxUint16 {
+		instead = fmt.Sprintf("give a range such as %d-%d, ", b.port, last) + instead
+	}
+	switch {
+	case slices.ContainsFunc(s.Ports, func(p types.ServicePortConfig) bool { return strings.EqualFold(p.Protocol, "sctp") }):
+		why = ", as the balancer takes no service with sctp ports"
+	case publishOf(s) == PublishDirect:
+		why, instead = " with publish: direct", "drop publish: direct, "+instead
+	default:
+		return nil
+	}
+	return c.bad(s, "ports", "the host port %d can be held by one container%s, but the service %q has %d replicas: %s", b.port, why, s.Name, n, instead)
 }
 
 func (c *checker) portConflict(s types.ServiceConfig, b, o binding) error {

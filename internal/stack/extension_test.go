@@ -72,8 +72,7 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
-	// revisions at the top, 9 keys on api.
-	if len(got.Warnings) != 1+9 {
+	if len(got.Warnings) != 4 {
 		t.Errorf("%d warnings: %v", len(got.Warnings), got.Warnings)
 	}
 	for _, w := range got.Warnings {

@@ -212,13 +212,11 @@ x-other: {anything: goes}
 		"compose.yaml:1: version: not carried out: it has had no meaning since Compose v2; remove it",
 		"compose.yaml:4: TAG: the variable TAG is not set; it counts as empty",
 		"compose.yaml:5: services.web.restart: deploy.restart_policy is given too and wins; this has no effect",
-		"compose.yaml:8: services.web.deploy.update_config.parallelism: not carried out yet: a changed service is replaced as Compose replaces it",
 		`compose.yaml:10: services.web.deploy.placement.constraints.0: "ab == b" can never match: no property of a node is called ab, so no replica is placed`,
 		"compose.yaml:11: services.web.deploy.labels: not carried out: a plain engine keeps no labels of a service; use labels: of the service itself for its containers",
 		"compose.yaml:12: services.web.ports: has no effect with network_mode: host",
-		"compose.yaml:19: x-berth.revisions: not carried out yet: no revisions are kept",
 		"sub/more.yaml:1: x-berth: has no effect in an included file; move it to the file that includes this one",
-		"sub/more.yaml:7: services.job.deploy.endpoint_mode: not carried out yet: the service's name resolves to all its containers",
+		"sub/more.yaml:7: services.job.deploy.endpoint_mode: the service's name resolves to all its containers: an address that leads to ready replicas needs to know their ports; give expose: or ports: at least one",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))

@@ -256,7 +256,7 @@ func (c *placement) oncePerEngine() error {
 		return c.bad("container_name", "gives one name, but mode: %s runs a replica on each of %d nodes, and names are unique on an engine; drop container_name:", c.service.Mode, len(c.stack.Nodes))
 	}
 	if len(t.Ports) > 0 {
-		return c.bad("ports", "the host port %d can be held by one container, but mode: %s runs a replica on each of %d nodes of one engine; leave the host port out, or constrain the service to one node",
+		return c.bad("ports", "the host port %d can be held by one container, but mode: %s runs a replica on each of %d nodes of one engine; leave the host port out, constrain the service to one node, or let the balancer hold it with x-berth.publish: balanced",
 			t.Ports[0].Port, c.service.Mode, len(c.stack.Nodes))
 	}
 	return nil

@@ -11,12 +11,11 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/types"
 
-	"github.com/berth-dev/berth/runtime"
 	"github.com/berth-dev/berth/scheduler"
 )
 
-// nodes reads what x-berth says at the top level: the virtual nodes and how
-// replicas are placed on them.
+// nodes reads what x-berth says at the top level: the virtual nodes, how
+// replicas are placed on them, and how many revisions are kept.
 func (t *translator) nodes(s *Stack) error {
 	ext, err := newSetting(t.project.Extensions[extensionKey], "project", t.fail, extensionKey)
 	if err != nil {
@@ -29,6 +28,9 @@ func (t *translator) nodes(s *Stack) error {
 		s.Nodes = slices.Clone(t.opts.Nodes)
 	}
 	s.Overcommit = ext.get("overcommit").flag()
+	if s.Revisions, err = ext.get("revisions").integer(0); err != nil {
+		return err
+	}
 	s.Scheduling, err = policy(ext)
 	return err
 }
@@ -70,7 +72,7 @@ func mode(c types.ServiceConfig) Mode {
 
 // placement is what the scheduler must know of a service's replicas.
 func (t *translator) placement(c types.ServiceConfig, s *Service, ext setting) (scheduler.Template, error) {
-	p := scheduler.Template{Stack: t.project.Name, Service: c.Name, Ports: heldPorts(&s.Spec)}
+	p := scheduler.Template{Stack: t.project.Name, Service: c.Name, Ports: heldPorts(s)}
 	p.OS, p.Arch = platform(c.Platform)
 	var err error
 	if p.Priority, err = ext.get("priority").integer(0); err != nil {
@@ -410,19 +412,20 @@ func spread(p *scheduler.Template, ext setting) error {
 	return nil
 }
 
-// heldPorts are the fixed host ports that each replica holds by itself; of a
-// range the engine chooses one, so no place is held beforehand.
-func heldPorts(spec *runtime.Spec) []scheduler.HostPort {
-	if spec.NetworkMode == "host" || spec.NetworkMode == "none" {
+// heldPorts are the fixed host ports that each replica holds by itself. Of a
+// range the engine chooses one, so no place is held beforehand; and what the
+// balancer holds, no replica does.
+func heldPorts(s *Service) []scheduler.HostPort {
+	if !ownNetwork(s.Spec.NetworkMode) || s.MayBalance() {
 		return nil
 	}
 	var out []scheduler.HostPort
-	for _, p := range spec.Ports {
-		port, err := strconv.ParseUint(p.Published, 10, 16)
-		if err != nil || port == 0 {
+	for _, p := range s.Spec.Ports {
+		port := fixedPort(p.Published)
+		if port == 0 {
 			continue
 		}
-		h := scheduler.HostPort{IP: p.HostIP, Port: uint16(port), Protocol: p.Protocol}
+		h := scheduler.HostPort{IP: p.HostIP, Port: port, Protocol: p.Protocol}
 		if h.Protocol == "tcp" {
 			h.Protocol = ""
 		}

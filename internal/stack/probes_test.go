@@ -174,11 +174,6 @@ func TestHealthWarnings(t *testing.T) {
 		"pre_start: [{environment: {A: b}}]":                                                         {"compose.yaml:4: services.web.pre_start.0: runs what the service itself runs, and has to end before the service starts; give it a command:"},
 		"umask: 22\npre_start: [{command: a}]":                                                       {"compose.yaml:4: services.web.umask: not carried out: the engine has no such setting; set it in the entrypoint"},
 		"pre_start: [{command: a, umask: 22}]":                                                       {"compose.yaml:4: services.web.pre_start.0.umask: not carried out: the engine has no such setting; set it in the entrypoint"},
-		"deploy: {update_config: {order: start-first}}":                                              nil,
-		"deploy: {update_config: {order: stop-first, delay: 1s}, rollback_config: {order: stop-first}}": {
-			"compose.yaml:4: services.web.deploy.rollback_config: not carried out yet: nothing is rolled back",
-			"compose.yaml:4: services.web.deploy.update_config.delay: not carried out yet: a changed service is replaced as Compose replaces it",
-		},
 	} {
 		dir := project(t, map[string]string{"compose.yaml": probing(keys) + "  db: {image: b}\n"})
 		got, err := stack.Load(t.Context(), stack.LoadOptions{WorkingDir: dir})

@@ -26,7 +26,9 @@ type identity struct {
 // container stay out, as nothing of them is in the container. Mode and placement
 // stay out too: what they change is where a replica stands, which the planner
 // compares with where it may stand, so that a replica whose node still suits it
-// is kept.
+// is kept. So do the published ports, which a service may hand over to the
+// balancer: the planner compares what a container publishes with what it is to.
+// What is said of updates and of the balancer is in no container at all.
 func (t *translator) revision(s *Service) string {
 	id := t.identity(&s.Spec)
 	id.ContainerName = s.ContainerName
@@ -44,6 +46,7 @@ func (t *translator) identity(spec *runtime.Spec) identity {
 	id.Spec.Limits = runtime.Limits{}
 	id.Spec.Restart = runtime.RestartPolicy{}
 	id.Spec.Attach = nil
+	id.Spec.Ports = nil
 	networks := map[string]string{}
 	for _, n := range t.networks {
 		networks[n.Spec.Name] = n.Revision

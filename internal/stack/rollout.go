@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/compose-spec/compose-go/v2/types"
-
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -56,7 +54,7 @@ func DefaultUpdate() Update {
 // Share is a number of replicas: a count, or a percentage of those wanted.
 type Share struct {
 	Count   int  `json:"count,omitempty"`   // 0 or more
-	Percent int  `json:"percent,omitempty"` // 0 to 100 where IsShare
+	Percent int  `json:"percent,omitempty"` // where IsShare: 0 to 100, of maxSurge to 1000
 	IsShare bool `json:"isShare,omitempty"` // Percent counts, not Count
 }
 
@@ -69,6 +67,13 @@ func (s Share) Of(n int, up bool) int {
 		return (n*s.Percent + 99) / 100
 	}
 	return n * s.Percent / 100
+}
+
+func (s Share) String() string {
+	if s.IsShare {
+		return strconv.Itoa(s.Percent) + "%"
+	}
+	return strconv.Itoa(s.Count)
 }
 
 // Rollout is what x-berth.rollout adds to update_config. With Surge or
@@ -119,7 +124,7 @@ func (r *Rollout) Bounds(n int) (surge, unavailable int, ok bool) {
 
 // Canary sends a growing share of a service to its new revision.
 type Canary struct {
-	Steps []Share       `json:"steps"`          // in rising order
+	Steps []Share       `json:"steps"`          // at least one, in rising order; all counts or all percentages
 	Hold  time.Duration `json:"hold,omitempty"` // how long each step lasts; 0: until somebody resumes the rollout
 }
 
@@ -133,9 +138,39 @@ const (
 	PublishBalanced Publish = "balanced" // Berth's balancer
 )
 
+// FixedPort reports whether the service publishes a single host port that two
+// containers cannot hold at once, but the balancer can for them. It takes all
+// ports of a service or none, so one of sctp, which it does not speak, leaves
+// them all with the engine.
+func (s *Service) FixedPort() bool {
+	fixed := func(p runtime.Port) bool { return fixedPort(p.Published) != 0 }
+	return slices.ContainsFunc(s.Spec.Ports, fixed) && !slices.ContainsFunc(s.Spec.Ports, unbalanceable)
+}
+
+// MayBalance reports whether the balancer is to hold the service's ports by what
+// the file says: two of its containers may be there at once, and both would need
+// one host port. A service that is scaled up later comes to be balanced as well.
+func (s *Service) MayBalance() bool {
+	switch {
+	case s.Publish == PublishDirect || len(s.Spec.Ports) == 0 || !ownNetwork(s.Spec.NetworkMode):
+		return false
+	case s.Publish == PublishBalanced:
+		return true
+	}
+	return s.FixedPort() && s.mayOverlap()
+}
+
+// mayOverlap reports whether two replicas of the service, or two containers of
+// one replica, may be there at once on one node.
+func (s *Service) mayOverlap() bool {
+	surge, _, _ := s.Rollout.Bounds(max(s.Replicas, 1))
+	return s.Replicas > 1 || surge > 0 || s.Rollout.Canary != nil ||
+		s.Update.Order == StartFirst || s.RollBack.Order == StartFirst
+}
+
 // Balance says how the balancer treats a service's published ports.
 type Balance struct {
-	Policy  string        `json:"policy,omitempty"` // round-robin (default), least-connections, random-two, source-hash
+	Policy  string        `json:"policy,omitempty"` // "": round-robin; least-connections, random-two, source-hash
 	Hold    time.Duration `json:"hold"`             // how long a connection waits while no replica is ready
 	MaxHeld int           `json:"maxHeld"`          // connections that may wait at a time
 	Drain   time.Duration `json:"drain"`            // how long open connections may finish before their replica is stopped
@@ -160,55 +195,6 @@ const (
 // ImageUpdate has a service's image looked for on a schedule, and rolled out
 // when it has changed.
 type ImageUpdate struct {
-	Schedule string `json:"schedule"` // cron expression
-	Policy   string `json:"policy"`   // digest, patch, minor
-}
-
-// updateOf reads deploy.update_config or deploy.rollback_config.
-func updateOf(c *types.UpdateConfig) Update {
-	u := DefaultUpdate()
-	if c == nil {
-		return u
-	}
-	if c.Parallelism != nil {
-		u.Parallelism = int(min(*c.Parallelism, maxParallelism)) // #nosec G115 -- bounded
-	}
-	u.Delay = time.Duration(c.Delay)
-	if c.Monitor > 0 {
-		u.Monitor = time.Duration(c.Monitor)
-	}
-	u.MaxFailureRatio = float64(c.MaxFailureRatio)
-	if c.FailureAction != "pause" {
-		u.Action = FailureAction(c.FailureAction)
-	}
-	if c.Order != "stop-first" {
-		u.Order = Order(c.Order)
-	}
-	return u
-}
-
-// maxParallelism is more than all replicas a service can have.
-const maxParallelism = 1 << 20
-
-// FixedPort reports whether the service publishes a single host port that two
-// containers cannot hold at once.
-func (s *Service) FixedPort() bool {
-	return slices.ContainsFunc(s.Spec.Ports, func(p runtime.Port) bool {
-		n, err := strconv.ParseUint(p.Published, 10, 16)
-		return err == nil && n > 0 && p.Protocol != "sctp"
-	})
-}
-
-// MayBalance reports whether the balancer is to hold the service's ports by what
-// the file says: two of its containers may be there at once, and both would need
-// one host port.
-func (s *Service) MayBalance() bool {
-	switch {
-	case s.Publish == PublishDirect || len(s.Spec.Ports) == 0:
-		return false
-	case s.Publish == PublishBalanced:
-		return true
-	}
-	surge, _, _ := s.Rollout.Bounds(s.Replicas)
-	return s.FixedPort() && (s.Replicas > 1 || s.Update.Order == StartFirst || surge > 0 || s.Rollout.Canary != nil)
+	Schedule string `json:"schedule"` // cron expression, in the time zone of the daemon
+	Policy   string `json:"policy"`   // digest, patch or minor: what the tag names now, a higher third number, a higher second or third one
 }

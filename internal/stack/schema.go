@@ -191,6 +191,8 @@ func (r *rule) addFormats() {
 	for _, part := range []string{"update_config", "rollback_config"} {
 		set("deployment", "duration", part, "delay")
 		set("deployment", "duration", part, "monitor")
+		set("deployment", "count", part, "parallelism")
+		set("deployment", "ratio", part, "max_failure_ratio")
 	}
 	set("deployment", "duration", "restart_policy", "delay")
 	set("deployment", "duration", "restart_policy", "window")
@@ -694,6 +696,8 @@ func checkFormat(format string, n *yaml.Node) string {
 		if _, err := strconv.ParseUint(n.Value, 10, 31); err != nil {
 			return fmt.Sprintf("%q is not a number of replicas", clip(n.Value))
 		}
+	case "ratio":
+		return checkRatio(n.Value)
 	case "bitrate":
 		if _, err := parseBits(n.Value); err != nil {
 			return err.Error()
@@ -707,6 +711,13 @@ func checkFormat(format string, n *yaml.Node) string {
 		case counted && (name != "on-failure" || err != nil):
 			return fmt.Sprintf("%q: only on-failure takes a number of tries", clip(n.Value))
 		}
+	}
+	return ""
+}
+
+func checkRatio(text string) string {
+	if f, err := strconv.ParseFloat(text, 64); err != nil || !(f >= 0 && f <= 1) { // also not NaN
+		return fmt.Sprintf("%q is not a number between 0 and 1", clip(text))
 	}
 	return ""
 }

@@ -114,6 +114,15 @@ func covered(table map[string]*Support, path string) bool {
 	return false
 }
 
+// TestDeployIsCarriedOut: no key of deploy: is put off.
+func TestDeployIsCarriedOut(t *testing.T) {
+	for _, s := range SupportTable() {
+		if s.Class == Later && strings.HasPrefix(s.Path, "services.*.deploy") {
+			t.Errorf("%s is not carried out yet", s.Path)
+		}
+	}
+}
+
 func TestSupportPage(t *testing.T) {
 	golden(t, "../../docs/compose-support.md", []byte(supportPage(SupportTable())))
 }

@@ -163,6 +163,12 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 	if err := t.health(&s, c, ext); err != nil {
 		return s, err
 	}
+	if err := t.rollout(&s, c, ext.get("rollout")); err != nil {
+		return s, err
+	}
+	if err := t.published(&s, c, ext); err != nil {
+		return s, err
+	}
 	s.Placement, err = t.placement(c, &s, ext)
 	return s, err
 }
