@@ -144,7 +144,13 @@ func (v *view) serves(svc *stack.Service, c *member) bool {
 	if s, busy := v.m.InFlight[ReplicaKey(svc.Name, c.id.Slot)]; busy && s.Container == c.ID && ends(s.Op) {
 		return false
 	}
-	return v.isReady(svc, c)
+	return v.isReady(svc, c) || v.trusted(svc, c)
+}
+
+// trusted reports whether a container served for all that is known: its probes
+// have no results yet because the daemon has only just begun.
+func (v *view) trusted(svc *stack.Service, c *member) bool {
+	return v.unjudged(svc, c) && c.Started.Before(v.m.Since)
 }
 
 // ends reports whether an operation ends or freezes a container's run.
@@ -232,10 +238,24 @@ func (v *view) admit(svc *stack.Service, r *rolling) {
 		default:
 			continue
 		}
-		r.admitted[p.slot] = true
+		r.enter(p.slot, v.now)
 		r.taken++
 		room--
 	}
+}
+
+// enter notes that a replica may be replaced, and in which order that is done.
+func (r *rolling) enter(slot int, now time.Time) {
+	r.admitted[slot] = true
+	if r.Rollout == nil {
+		return
+	}
+	p, known := r.Slots[slot]
+	if !known {
+		p.Began = now
+	}
+	p.First = r.first[slot]
+	r.Slots[slot] = p
 }
 
 // anyServes reports whether any replica of a service serves.
@@ -316,7 +336,7 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 		}
 		return nil
 	}
-	v.advance(svc, next, len(outdated))
+	v.advance(svc, next, outdated)
 	v.judge(svc, next)
 	v.plan.Rollouts[svc.Name] = *next
 	if next.State == RolloutCompleted {
@@ -345,7 +365,7 @@ func (v *view) outdatedSlots(svc *stack.Service, r *rolling) []pendingSlot {
 }
 
 // advance takes over what has become of the replicas since the last turn.
-func (v *view) advance(svc *stack.Service, r *Rollout, outdated int) {
+func (v *view) advance(svc *stack.Service, r *Rollout, outdated []pendingSlot) {
 	wanted := v.slotsOf(svc)
 	added := v.d.Services[svc.Name].Added
 	if added {
@@ -364,7 +384,13 @@ func (v *view) advance(svc *stack.Service, r *Rollout, outdated int) {
 		v.advanceSlot(svc, r, &p, cur)
 		r.Slots[slot] = p
 	}
-	r.Total = max(r.Total, len(r.Slots)+outdated)
+	total := len(r.Slots)
+	for _, p := range outdated {
+		if _, entered := r.Slots[p.slot]; !entered {
+			total++
+		}
+	}
+	r.Total = max(r.Total, total)
 }
 
 func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) {

@@ -218,10 +218,7 @@ func (v *view) routable(svc *stack.Service, roll *rolling, c *member) bool {
 	if roll.whole && roll.changesOver(v.outdated(svc, c) == "") {
 		return false
 	}
-	if s, busy := v.m.InFlight[ReplicaKey(svc.Name, c.id.Slot)]; busy && s.Container == c.ID && ends(s.Op) {
-		return false
-	}
-	return v.isReady(svc, c) || v.unjudged(svc, c) && c.Started.Before(v.m.Since)
+	return v.serves(svc, c)
 }
 
 // changesOver reports whether a container takes no connections because traffic
