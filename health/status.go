@@ -475,40 +475,85 @@ func (s *Status) failed(r Role) string {
 	return text
 }
 
+// Standing is where a replica stands for those who are told of it: two statuses
+// with the same one are no news. The zero value is one that was never seen.
+type Standing struct {
+	Ready  bool
+	Phase  Phase
+	Role   Role // of the probe that is the reason; empty: none is
+	Reason Reason
+}
+
+// Reason is why a replica is not ready, or why a failure is not acted on.
+type Reason string
+
+// The reasons that a probe can be. The zero value is none.
+const (
+	Unasked  Reason = "unasked" // it has not been answered yet
+	NoResult Reason = "no result"
+	Held     Reason = "held" // its failure is not acted on
+	Failing  Reason = "failing"
+	Passing  Reason = "passing" // but not often enough in a row
+)
+
+// Standing returns where the replica stands.
+func (s Status) Standing(spec Probes) Standing {
+	st := Standing{Ready: s.Ready(spec), Phase: s.Phase}
+	switch {
+	case s.Phase != Running:
+	case spec.Startup != nil && s.Startup.State != Success:
+		st.Role, st.Reason = Startup, s.Startup.reason()
+	case spec.Readiness != nil && s.Readiness.State != Success:
+		st.Role, st.Reason = Readiness, s.Readiness.reason()
+	case s.Liveness.Held != "":
+		st.Role, st.Reason = Liveness, Held
+	}
+	return st
+}
+
+// reason is why a probe has not passed.
+func (t *Track) reason() Reason {
+	switch {
+	case t.Error != "":
+		return NoResult
+	case t.Held != "":
+		return Held
+	case t.Last == Success:
+		return Passing
+	case len(t.Results) > 0:
+		return Failing
+	default:
+		return Unasked
+	}
+}
+
 // Why says why the replica is not ready, and of a ready one why a failure is not
 // acted on; empty when there is nothing to say.
 func (s Status) Why(spec Probes) string {
-	switch {
-	case s.Phase == Frozen:
+	st := s.Standing(spec)
+	switch st.Phase {
+	case Running:
+	case Frozen:
 		return "paused"
-	case s.Phase == Leaving:
+	case Leaving:
 		return "being stopped"
-	case s.Phase != Running:
+	default:
 		return "does not run"
 	}
-	if spec.Startup != nil && s.Startup.State != Success {
-		return s.pending(spec.Startup, Startup)
-	}
-	if spec.Readiness != nil && s.Readiness.State != Success {
-		return s.pending(spec.Readiness, Readiness)
-	}
-	return s.Liveness.Held
-}
-
-// pending says why a role has not passed.
-func (s *Status) pending(p *Probe, r Role) string {
-	t := s.track(r)
-	switch {
-	case t.Error != "":
-		return fmt.Sprintf("%s probe has no result: %s", r, t.Error)
-	case t.Held != "":
+	t := s.track(st.Role)
+	switch st.Reason {
+	case NoResult:
+		return fmt.Sprintf("%s probe has no result: %s", st.Role, t.Error)
+	case Held:
 		return t.Held
-	case t.Last == Success:
-		return fmt.Sprintf("%s probe has passed %d of %d times in a row", r, t.Run, p.threshold(Success))
-	case len(t.Results) > 0:
-		return s.failed(r)
+	case Passing:
+		return fmt.Sprintf("%s probe has passed %d of %d times in a row", st.Role, t.Run, spec.Of(st.Role).threshold(Success))
+	case Failing:
+		return s.failed(st.Role)
+	case Unasked:
+		return fmt.Sprintf("%s probe has not been answered yet", st.Role)
 	default:
-		return fmt.Sprintf("%s probe has not been answered yet", r)
+		return ""
 	}
 }
 

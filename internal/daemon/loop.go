@@ -43,7 +43,7 @@ type loop struct {
 	finished []finished                              // steps that have ended since the last turn began
 	probing  map[string]bool                         // what the prober knows of this stack
 	ways     map[string]map[health.Role]health.Route // of the probes, by container ID
-	told     map[string]health.Status                // of the probes, as last published
+	told     map[string]health.Standing              // of the probes, as last published
 	ooms     map[string]oomSeen                      // by container ID
 	tails    map[string]lastOutput                   // of failed containers, by ID
 }

@@ -87,25 +87,25 @@ func (l *loop) probeLocked(obs *reconcile.Observed) {
 	l.probing = now
 }
 
-// tellProbeLocked publishes what probes say of a container, where that has
-// changed; l.mu is held.
+// tellProbeLocked publishes what probes say of a container, where that is news;
+// l.mu is held.
 func (l *loop) tellProbeLocked(svc *stack.Service, c *runtime.Container, st health.Status) {
 	key := l.probeKey(c.ID)
-	old, before := l.told[key]
-	if before && !st.Differs(old) {
+	now := st.Standing(svc.Probes)
+	if now == l.told[key] {
 		return
 	}
 	if l.told == nil {
-		l.told = map[string]health.Status{}
+		l.told = map[string]health.Standing{}
 	}
-	l.told[key] = st
+	l.told[key] = now
 	id, err := runtime.ParseIdentity(c.Labels)
 	if err != nil {
 		return
 	}
 	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventProbe, Stack: l.name, Probe: &api.Probed{
 		Key: reconcile.ReplicaKey(id.Service, id.Slot), Service: id.Service, Container: c.Name,
-		Ready: st.Ready(svc.Probes), Why: st.Why(svc.Probes),
+		Ready: now.Ready, Why: st.Why(svc.Probes),
 	}})
 }
 

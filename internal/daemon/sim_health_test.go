@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
@@ -332,6 +334,69 @@ func TestAutoheal(t *testing.T) {
 			if call.Op == "restart" && !strings.Contains(call.Object, s.get("sick-one").ID) && call.Object != "sick-one" {
 				t.Errorf("restarted %s", call.Object)
 			}
+		}
+	})
+}
+
+// told are the probe events of a stack, as "replica ready" or "replica: why not".
+func (s *sim) told(stack string) []string {
+	s.t.Helper()
+	events, _, _, _ := s.d.loop(stack).feed.since(0)
+	var out []string
+	for _, e := range events {
+		switch {
+		case e.Probe == nil:
+		case e.Probe.Ready:
+			out = append(out, strings.TrimSpace(string(e.Probe.Key)+" ready "+e.Probe.Why))
+		default:
+			out = append(out, string(e.Probe.Key)+": "+e.Probe.Why)
+		}
+	}
+	return out
+}
+
+// What is known already is not told again: a failing liveness changes nothing of
+// a replica that is unready by its readiness, nor its recovery of one that is ready.
+func TestProbeEventsTellNothingTwice(t *testing.T) {
+	probing(t, func(t *testing.T, s *sim, c *checks) {
+		none := onFailure(health.Action{Do: health.Nothing})
+		s.settled(s.up(shop(svc("web", 1, probe(health.Readiness), probe(health.Liveness, none)))))
+		s.rest()
+		before := len(s.told("shop"))
+		fail := func(role health.Role, bad bool) {
+			c.set(role, "shop-web-1", bad)
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+		}
+		fail(health.Readiness, true)
+		fail(health.Liveness, true)
+		fail(health.Liveness, false)
+		fail(health.Readiness, false)
+		fail(health.Liveness, true)
+		fail(health.Liveness, false)
+		got := s.told("shop")[before:]
+		want := []string{"web/1: readiness probe failed 3 times in a row: told to fail", "web/1 ready"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A restart is told as what it is: each reason once.
+func TestProbeEventsOfARestart(t *testing.T) {
+	probing(t, func(t *testing.T, s *sim, c *checks) {
+		s.settled(s.up(shop(svc("web", 1, probe(health.Readiness), probe(health.Liveness)))))
+		s.rest()
+		before := len(s.told("shop"))
+		c.set(health.Liveness, "shop-web-1", true)
+		time.Sleep(3500 * time.Millisecond)
+		synctest.Wait()
+		c.set(health.Liveness, "shop-web-1", false)
+		s.rest()
+		got := s.told("shop")[before:]
+		want := []string{"web/1: does not run", "web/1: readiness probe has not been answered yet", "web/1 ready"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
 }
