@@ -341,8 +341,3 @@ func (b *Balancer) listen(ctx context.Context, f Frontend, p *pool) (frontend, e
 	}
 	return newTCPFrontend(b, f, p, l.(*net.TCPListener)), nil
 }
-
-// unbound is the status of a frontend that cannot be listened at.
-func unbound(f Frontend, err error) FrontendStatus {
-	return FrontendStatus{Frontend: f, Reason: err.Error()}
-}

@@ -73,7 +73,7 @@ func (c *chooser) chooseGroup(from []candidate, client netip.Addr) ([]candidate,
 	if len(groups) == 0 { // only groups without a share
 		return from, ""
 	}
-	group := ""
+	var group string
 	if c.policy == SourceHash {
 		group = c.groupOf(groups, client)
 	} else {

@@ -73,7 +73,7 @@ type pool struct {
 
 func newPool(b *Balancer, k Key) *pool {
 	p := &pool{
-		key: k, b: b, chooser: newChooser(rand.IntN), refused: map[RefusedReason]uint64{}, //nolint:gosec // which backend is no secret
+		key: k, b: b, chooser: newChooser(rand.IntN), refused: map[RefusedReason]uint64{},
 		changed: make(chan struct{}),
 	}
 	p.chooser.set("", nil)

@@ -9,9 +9,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -194,7 +197,7 @@ func TestHeldConnectionsAreServedInOrder(t *testing.T) {
 		backends = append(backends, serve(t, name, func(c *net.TCPConn) {
 			first := make([]byte, 1)
 			_, _ = io.ReadFull(c, first)
-			_, _ = c.Write(append(first, name[0]))
+			_, _ = c.Write([]byte{first[0], name[0]})
 		}).backend())
 	}
 	route(t, b, Routing{Backends: backends})
@@ -469,14 +472,41 @@ func TestFailedBindIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	f := Frontend{Key: web, Protocol: TCP, Host: at.Addr(), Port: at.Port(), Target: 80}
-	if s := b.Apply(t.Context(), []Frontend{f}); s[0].Listening() || s[0].Reason == "" {
-		t.Fatalf("status %+v", s)
+	u, err := net.ListenPacket("udp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = l.Close()
-	if s := b.Apply(t.Context(), []Frontend{f}); !s[0].Listening() || s[0].Reason != "" {
-		t.Errorf("status %+v", s)
+	tcp, udp := unmapped(l.Addr()), unmapped(u.LocalAddr())
+	desired := []Frontend{
+		{Key: web, Protocol: TCP, Host: tcp.Addr(), Port: tcp.Port(), Target: 80},
+		{Key: web, Protocol: UDP, Port: udp.Port(), Target: 80},
+	}
+	for _, s := range b.Apply(t.Context(), desired) {
+		if s.Listening() || s.Reason == "" {
+			t.Fatalf("status %+v", s)
+		}
+		if goruntime.GOOS == "linux" && (s.Holder == nil || s.Holder.PID != os.Getpid() || !strings.Contains(s.Holder.Command, "balance.test")) {
+			t.Errorf("it is this process that holds %s, not %+v", s.Frontend, s.Holder)
+		}
+	}
+	_, _ = l.Close(), u.Close()
+	for _, s := range b.Apply(t.Context(), desired) {
+		if !s.Listening() || s.Reason != "" {
+			t.Errorf("status %+v", s)
+		}
+	}
+}
+
+func TestReasonSaysWhatToDo(t *testing.T) {
+	for err, want := range map[error]string{
+		syscall.EADDRINUSE:    "publish another port",
+		syscall.EACCES:        "1024 or above",
+		syscall.EADDRNOTAVAIL: "does not have the address",
+		errors.New("odd"):     "odd",
+	} {
+		if why := unboundReason(err); !strings.Contains(why, want) {
+			t.Errorf("%v: %q", err, why)
+		}
 	}
 }
 
