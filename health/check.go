@@ -63,9 +63,6 @@ type Checkers struct {
 	Inspect Inspector
 	Logs    LogReader
 	Helper  Dialer
-	// Redact removes the values of a container's secrets from the output of its
-	// commands; nil: there are none.
-	Redact func(container, text string) string
 }
 
 // The bounds of a check.
@@ -144,7 +141,7 @@ func (c *Checkers) exec(p *Probe, t Target) Check {
 		code, output, err := c.Exec.Exec(ctx, t.Container, p.Exec.Command, limit)
 		text := ""
 		if len(output) > 0 {
-			text = ": " + c.redact(t.Container, string(output[:min(len(output), maxExecOutput)]))
+			text = ": " + t.redact(string(output[:min(len(output), maxExecOutput)]))
 		}
 		switch {
 		case errors.Is(err, ErrTimeout):
@@ -161,11 +158,11 @@ func (c *Checkers) exec(p *Probe, t Target) Check {
 	})
 }
 
-func (c *Checkers) redact(container, text string) string {
-	if c.Redact == nil {
+func (t *Target) redact(text string) string {
+	if t.Redact == nil {
 		return text
 	}
-	return c.Redact(container, text)
+	return t.Redact(text)
 }
 
 // docker takes over the engine's verdict. A check that is still starting says
@@ -182,7 +179,7 @@ func (c *Checkers) docker(r Role, t Target) Check {
 		}
 		text := ""
 		if ct.HealthOutput != "" {
-			text = ": " + c.redact(t.Container, ct.HealthOutput)
+			text = ": " + t.redact(ct.HealthOutput)
 		}
 		switch ct.Health {
 		case runtime.HealthHealthy:

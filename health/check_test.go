@@ -503,13 +503,8 @@ func TestExec(t *testing.T) {
 		"container is still": {execer{err: fault(runtime.KindConflict, "is paused")}, Unknown, "exec shop-api-1: is paused"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			checks := &Checkers{Exec: &c.e, Redact: func(container, s string) string {
-				if container != "c1" {
-					t.Errorf("secrets of %q", container)
-				}
-				return strings.ReplaceAll(s, "hunter2", "***")
-			}}
-			check := checks.Make(Liveness, &Probe{Exec: &Exec{Command: []string{"check", "it"}}, Timeout: 2 * time.Second}, Target{Container: "c1"})
+			target := Target{Container: "c1", Redact: func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") }}
+			check := (&Checkers{Exec: &c.e}).Make(Liveness, &Probe{Exec: &Exec{Command: []string{"check", "it"}}, Timeout: 2 * time.Second}, target)
 			outcome, text := check(t.Context())
 			if outcome != c.outcome || text != c.text {
 				t.Errorf("%q %q, want %q %q", outcome, text, c.outcome, c.text)

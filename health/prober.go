@@ -23,6 +23,8 @@ type Target struct {
 	Leaving bool
 	// Routes are the ways of the network probes, by role.
 	Routes map[Role]Route
+	// Redact takes out of a command's output what nobody may see; nil: nothing.
+	Redact func(text string) string
 }
 
 // Maker makes the check of a probe; [Checkers] is the one for real containers.

@@ -32,6 +32,9 @@ services:
     image: IMAGE
     command: [sleep]
     secrets: [env, file]
+    x-berth: {probes: {
+      readiness: {exec: {command: [PROGRAM, healthcheck, /run/secrets/env]}, period: 1s, timeout: 10s},
+      liveness: {exec: {command: [PROGRAM, readfile, /run/secrets/file]}, period: 1s, timeout: 10s, failureThreshold: 60}}}
   broken:
     image: localhost:1/nowhere/at-all:1
     secrets: [env, file]
@@ -41,9 +44,19 @@ secrets:
   file: {file: secret.txt}
 `)
 	outputs := map[string][]byte{}
+	up := w.must("up", "-d")
+	outputs["berth up -d"] = []byte(up.stdout + up.stderr)
+	// Its probes print the secrets, and are shown without them.
+	s := awaitProbes(t, w, "keeper/1", func(s standing) bool {
+		p := s.Replicas[0].Probes
+		return len(p.Readiness.Results) > 2 && len(p.Liveness.Results) > 0
+	})
+	if p := s.Replicas[0].Probes; p.Readiness.Results[0].Output != "exit code 1: unhealthy: ***" || p.Liveness.Results[0].Output != "exit code 0: ***" {
+		t.Errorf("the probes' outputs are shown as %+v", p)
+	}
 	for _, args := range [][]string{
-		{"up", "-d"}, {"plan"}, {"plan", "--format", "json"}, {"config"}, {"config", "--format", "json"}, {"config", "--hash", "*"},
-		{"ps", "-a"}, {"ps", "-a", "--format", "json"}, {"ls", "--format", "json"}, {"--profile", "broken", "up", "-d"},
+		{"explain", "keeper/1"}, {"explain", "keeper/1", "--format", "json"}, {"plan"}, {"plan", "--format", "json"}, {"config"}, {"config", "--format", "json"}, {"config", "--hash", "*"},
+		{"ps", "-a", "--no-trunc"}, {"ps", "-a", "--format", "json"}, {"ls", "--format", "json"}, {"--profile", "broken", "up", "-d"},
 		{"--progress", "json", "up", "-d", "--force-recreate"},
 	} {
 		r := w.berth(args...)

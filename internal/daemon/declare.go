@@ -254,6 +254,11 @@ func fileNames(d *reconcile.Desired) []string {
 		for _, f := range d.Stack.Services[i].Spec.Files {
 			names = append(names, f.Name)
 		}
+		for j := range d.Stack.Services[i].PreStart {
+			for _, f := range d.Stack.Services[i].PreStart[j].Spec.Files {
+				names = append(names, f.Name)
+			}
+		}
 	}
 	for i := range d.OneOffs {
 		for _, f := range d.OneOffs[i].Spec.Files {

@@ -62,7 +62,7 @@ func newLoop(d *Daemon, name string, r *record) *loop {
 		obs: reconcile.NewObserver(d.cfg.Engine, name), feed: newFeed(),
 		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{},
 	}
-	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress, Notify: callWebhook}
+	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress, Notify: callWebhook, Redact: l.redact}
 	if r != nil {
 		l.record = *r
 		l.record.Desired.Owner = d.owner
@@ -135,6 +135,7 @@ func (l *loop) takeTurn(ctx context.Context) (next time.Duration, gone bool) {
 	if err != nil {
 		return l.unobserved(ctx, err), false
 	}
+	l.redactHealth(obs)
 	return l.act(ctx, obs, turn)
 }
 

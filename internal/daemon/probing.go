@@ -128,7 +128,7 @@ func (l *loop) probedServiceLocked(c *runtime.Container) *stack.Service {
 // until its probes pass: a program may come to listen somewhere else.
 func (l *loop) target(svc *stack.Service, c *runtime.Container, obs *reconcile.Observed) health.Target {
 	key := l.probeKey(c.ID)
-	t := health.Target{Container: c.ID, Started: c.Started, State: c.State}
+	t := health.Target{Container: c.ID, Started: c.Started, State: c.State, Redact: l.redact}
 	for _, s := range l.record.Memory.InFlight {
 		t.Leaving = t.Leaving || s.Container == c.ID && endsRun(s.Op)
 	}
@@ -255,7 +255,7 @@ func (l *loop) fetchTail(ctx context.Context, id string, run lastOutput) {
 	if err := l.d.cfg.Engine.Logs(ctx, id, opts, &out, &out); err != nil {
 		return // it is only an addition
 	}
-	text := oneLine(out.String())
+	text := oneLine(l.redact(out.String()))
 	if text == "" {
 		return
 	}

@@ -48,6 +48,8 @@ type Executor struct {
 	Contents func(stack, name string) ([]byte, error)
 	// Notify tells an address outside that a probe has failed; nil: it cannot.
 	Notify func(ctx context.Context, stack string, s Step) error
+	// Redact takes out of a command's output what nobody may see; nil: nothing.
+	Redact func(text string) string
 	// Progress is told how long steps (pull, build) come along; nil: nobody.
 	Progress func(Step, runtime.Progress)
 }

@@ -65,12 +65,19 @@ func (x *Executor) command(ctx context.Context, s Step, h stack.Hook) error {
 	}
 	if code != 0 {
 		why := fmt.Sprintf("%s: %s exited with %d", s.Cause, h.Command[0], code)
-		if last := lastLine(out.String()); last != "" {
+		if last := lastLine(x.redact(out.String())); last != "" {
 			why += ": " + last
 		}
 		return &runtime.Error{Kind: runtime.KindInvalid, Op: string(s.Op), Object: s.Name, Err: errors.New(why)}
 	}
 	return nil
+}
+
+func (x *Executor) redact(text string) string {
+	if x.Redact == nil {
+		return text
+	}
+	return x.Redact(text)
 }
 
 func (x *Executor) notify(ctx context.Context, name string, s Step) error {

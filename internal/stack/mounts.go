@@ -30,14 +30,14 @@ func (t *translator) mounts(spec *runtime.Spec, c types.ServiceConfig) error {
 	}
 	for i, ref := range c.Configs {
 		def := t.project.Configs[ref.Source]
-		f := fileRef{kind: "config", ref: types.FileReferenceConfig(ref), def: types.FileObjectConfig(def), target: configTarget(ref.Source, ref.Target)}
+		f := fileRef{kind: kindConfig, ref: types.FileReferenceConfig(ref), def: types.FileObjectConfig(def), target: configTarget(ref.Source, ref.Target)}
 		if err := t.file(spec, f, c.Name, "configs", strconv.Itoa(i)); err != nil {
 			return err
 		}
 	}
 	for i, ref := range c.Secrets {
 		def := t.project.Secrets[ref.Source]
-		f := fileRef{kind: "secret", ref: types.FileReferenceConfig(ref), def: types.FileObjectConfig(def), target: secretTarget(ref.Source, ref.Target)}
+		f := fileRef{kind: kindSecret, ref: types.FileReferenceConfig(ref), def: types.FileObjectConfig(def), target: secretTarget(ref.Source, ref.Target)}
 		if err := t.file(spec, f, c.Name, "secrets", strconv.Itoa(i)); err != nil {
 			return err
 		}
@@ -94,9 +94,18 @@ func secretTarget(source, target string) string {
 	return "/run/secrets/" + target
 }
 
+// The kinds of a fileRef, which its content's name in the store begins with.
+const (
+	kindConfig = "config"
+	kindSecret = "secret"
+)
+
+// IsSecret reports whether a content of [Loaded.Contents] is a secret's, by its name.
+func IsSecret(name string) bool { return strings.HasPrefix(name, kindSecret+"/") }
+
 // fileRef is one use of a config or secret by a service.
 type fileRef struct {
-	kind   string // "config" or "secret"
+	kind   string // kindConfig or kindSecret
 	ref    types.FileReferenceConfig
 	def    types.FileObjectConfig
 	target string
@@ -119,6 +128,9 @@ func (t *translator) file(spec *runtime.Spec, f fileRef, service string, at ...s
 	if f.def.File != "" && !f.owned() {
 		if err := t.sourceFile(f); err != nil {
 			return err
+		}
+		if f.kind == kindSecret {
+			t.secrets[f.def.File] = true
 		}
 		spec.Mounts = append(spec.Mounts, runtime.Mount{Type: runtime.MountBind, Source: f.def.File, Target: f.target, ReadOnly: true})
 		return nil

@@ -28,6 +28,9 @@ type Stack struct {
 	Inactive    []string  `json:"inactive,omitempty"` // services of other profiles: not orphans
 	Networks    []Network `json:"networks,omitempty"`
 	Volumes     []Volume  `json:"volumes,omitempty"`
+	// SecretFiles are the host files that containers see as secrets, sorted: what
+	// they hold is kept out of what Berth shows.
+	SecretFiles []string `json:"secretFiles,omitempty"`
 
 	Revisions  int              `json:"revisions,omitempty"`  // x-berth.revisions: how many are kept; 0: 10
 	Nodes      []Node           `json:"nodes,omitempty"`      // x-berth.nodes; none: one node, as large as the engine
