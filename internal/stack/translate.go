@@ -22,6 +22,7 @@ type translator struct {
 	project  *types.Project
 	contents map[string][]byte
 	digests  map[string]string // of the file contents that are part of a revision
+	secrets  map[string]bool   // the host files that are mounted as secrets
 	networks map[string]Network
 	volumes  map[string]Volume
 	below    []string // where in a service the container stands that is translated; nil: its own
@@ -34,7 +35,7 @@ func (t *translator) failIn(err error, service string, path ...string) error {
 
 func newTranslator(l *loading, p *types.Project) *translator {
 	return &translator{
-		loading: l, project: p, contents: map[string][]byte{}, digests: map[string]string{},
+		loading: l, project: p, contents: map[string][]byte{}, digests: map[string]string{}, secrets: map[string]bool{},
 		networks: map[string]Network{}, volumes: map[string]Volume{},
 	}
 }
@@ -71,6 +72,7 @@ func (t *translator) stack() (*Stack, error) {
 		}
 		s.Services = append(s.Services, svc)
 	}
+	s.SecretFiles = slices.Sorted(maps.Keys(t.secrets))
 	if err := t.nodes(s); err != nil {
 		return nil, err
 	}
@@ -167,9 +169,6 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		return s, err
 	}
 	if err := t.published(&s, c, ext); err != nil {
-		return s, err
-	}
-	if err := t.imageUpdate(&s, c, ext.get("imageUpdate")); err != nil {
 		return s, err
 	}
 	s.Placement, err = t.placement(c, &s, ext)
