@@ -34,6 +34,7 @@ var mayImport = []struct {
 	{"health", []string{"runtime"}},
 	{"scaling", []string{"runtime"}},
 	{"scaling/timetable", []string{"scaling"}},
+	{"scaling/vertical", nil},
 	{"internal/stack", []string{"runtime", "scheduler", "health", "scaling/"}},
 	{"internal/reconcile", []string{"runtime", "scheduler", "health", "scaling/", "internal/stack"}},
 	{"internal/api", []string{"runtime", "scheduler", "health", "scaling/", "internal/stack", "internal/reconcile"}},
