@@ -27,7 +27,8 @@ type Execer interface {
 	// what it wrote to both streams. Once the command has run for limit.Time it is
 	// killed with all its children, and the error is [ErrTimeout]; every other
 	// error says that the command did not run or that its end is not known, except
-	// one of [runtime.KindInvalid]: it can never run. ctx bounds the whole call.
+	// one of [runtime.KindInvalid]: it can never run. Either is wrapped in a
+	// [StillRuns] where the command could not be ended. ctx bounds the whole call.
 	Exec(ctx context.Context, container string, cmd []string, limit Limit) (exit int, output []byte, err error)
 }
 
@@ -39,6 +40,20 @@ type Limit struct {
 
 // ErrTimeout is what an [Execer] returns of a command that ran for too long.
 var ErrTimeout = errors.New("ran for too long and was killed")
+
+// StillRuns is the error of a command that was to be ended and may still run.
+type StillRuns struct {
+	After error // what [Execer.Exec] would return of it had it been ended
+	Err   error // why it could not be ended
+	// End tries again; nil says that nothing of the command is left.
+	End func(ctx context.Context) error
+}
+
+func (e *StillRuns) Error() string {
+	return fmt.Sprintf("%v; it may still run, since it cannot be ended: %v", e.After, e.Err)
+}
+
+func (e *StillRuns) Unwrap() error { return e.After }
 
 // Inspector reads what the engine reports of a container.
 type Inspector interface {
@@ -63,6 +78,8 @@ type Checkers struct {
 	Inspect Inspector
 	Logs    LogReader
 	Helper  Dialer
+
+	left leftovers
 }
 
 // The bounds of a check.
@@ -78,7 +95,7 @@ func (c *Checkers) Make(r Role, p *Probe, t Target) Check {
 	q := p.withDefaults()
 	switch {
 	case q.Exec != nil:
-		return c.exec(&q, t)
+		return c.exec(r, &q, t)
 	case q.Docker != nil:
 		return c.docker(r, t)
 	case q.Log != nil:
@@ -132,30 +149,45 @@ type tooLate time.Duration
 
 func (t tooLate) Error() string { return "timed out after " + time.Duration(t).String() }
 
-func (c *Checkers) exec(p *Probe, t Target) Check {
+func (c *Checkers) exec(r Role, p *Probe, t Target) Check {
 	if c.Exec == nil {
 		return unknown("commands cannot be run")
 	}
 	limit := Limit{Time: p.Timeout, Output: maxExecOutput}
+	key := leftover{t.Container, r}
 	return within(p.Timeout+engineTime, func(ctx context.Context) (Outcome, string) {
-		code, output, err := c.Exec.Exec(ctx, t.Container, p.Exec.Command, limit)
-		text := ""
-		if len(output) > 0 {
-			text = ": " + t.redact(string(output[:min(len(output), maxExecOutput)]))
-		}
-		switch {
-		case errors.Is(err, ErrTimeout):
-			return Failure, clean("timed out after " + p.Timeout.String() + text)
-		case runtime.IsInvalid(err):
-			return Failure, clean(err.Error())
-		case err != nil:
+		if err := c.left.end(ctx, key, time.Now()); err != nil {
 			return Unknown, clean(err.Error())
-		case code != 0:
-			return Failure, clean(fmt.Sprintf("exit code %d%s", code, text))
-		default:
-			return Success, clean("exit code 0" + text)
 		}
+		code, output, err := c.Exec.Exec(ctx, t.Container, p.Exec.Command, limit)
+		c.left.note(key, err, time.Now())
+		return t.executed(code, output, err, p.Timeout)
 	})
+}
+
+// executed judges how a command ended.
+func (t *Target) executed(code int, output []byte, err error, limit time.Duration) (Outcome, string) {
+	text := ""
+	if len(output) > 0 {
+		text = ": " + t.redact(string(output[:min(len(output), maxExecOutput)]))
+	}
+	var still *StillRuns
+	switch {
+	case errors.Is(err, ErrTimeout):
+		late := tooLate(limit).Error()
+		if errors.As(err, &still) {
+			late += ", and may still run, since it cannot be ended (" + still.Err.Error() + ")"
+		}
+		return Failure, clean(late + text)
+	case runtime.IsInvalid(err):
+		return Failure, clean(err.Error())
+	case err != nil:
+		return Unknown, clean(err.Error())
+	case code != 0:
+		return Failure, clean(fmt.Sprintf("exit code %d%s", code, text))
+	default:
+		return Success, clean("exit code 0" + text)
+	}
 }
 
 func (t *Target) redact(text string) string {

@@ -140,6 +140,38 @@ func TestProbeCommandIsCutOffWithItsTree(t *testing.T) {
 	}
 }
 
+// A command that could not be ended can be ended later.
+func TestProbeCommandIsEndedLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.compose("services: {idle: {image: IMAGE, command: [sleep]}}\n")
+	w.must("up", "-d")
+	engine, id := openEngine(t, w), w.one("idle").ID
+	before := processCount(t, engine, id)
+	b, refused := bounds(time.Second), errors.New("not now")
+	end := b.Kill
+	b.Kill = func(ctx context.Context, container string, pid int, marker string) error {
+		if refused != nil {
+			return refused
+		}
+		return end(ctx, container, pid, marker)
+	}
+	ran, err := engine.RunBounded(t.Context(), id, []string{testimage.Program, "sleep"}, b)
+	if err != nil || !ran.TimedOut || !errors.Is(ran.KillErr, refused) || ran.End == nil {
+		t.Fatalf("RunBounded: %+v, %v", ran, err)
+	}
+	if err := ran.End(t.Context()); !errors.Is(err, refused) || processCount(t, engine, id) == before {
+		t.Errorf("it is said to be gone: %v", err)
+	}
+	refused = nil
+	if err := ran.End(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := processCount(t, engine, id); after != before {
+		t.Errorf("%d processes in the container, %d before the command", after, before)
+	}
+}
+
 // Exit codes and output come back, and the engine keeps no object of a command
 // that has ended.
 func TestProbeCommandsDoNotPileUp(t *testing.T) {

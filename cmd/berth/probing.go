@@ -59,15 +59,14 @@ type prober struct {
 // Exec runs a command as [health.Execer] says.
 func (p *prober) Exec(ctx context.Context, container string, cmd []string, limit health.Limit) (int, []byte, error) {
 	ran, err := p.engine.RunBounded(ctx, container, cmd, docker.Bounds{Time: limit.Time, Output: limit.Output, Kill: p.kill})
+	if err == nil && ran.TimedOut {
+		err = health.ErrTimeout
+	}
+	if ran.KillErr != nil {
+		err = &health.StillRuns{After: err, Err: ran.KillErr, End: ran.End}
+	}
 	if err != nil {
 		return 0, ran.Output, err
-	}
-	if ran.TimedOut {
-		out := ran.Output
-		if ran.KillErr != nil {
-			out = fmt.Appendf(nil, "it may still run, since it cannot be ended: %v; %s", ran.KillErr, out)
-		}
-		return 0, out, health.ErrTimeout
 	}
 	return ran.Code, ran.Output, nil
 }

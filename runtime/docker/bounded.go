@@ -32,7 +32,9 @@ type Ran struct {
 	Code     int
 	Output   []byte // the beginning of both streams
 	TimedOut bool   // it ran for longer than allowed, and Kill was called
-	KillErr  error  // of Kill
+	KillErr  error  // of Kill, whyever it was called: the command may still run
+	// End calls Kill again; nil where KillErr is.
+	End func(ctx context.Context) error
 }
 
 // The steps of a bounded command.
@@ -46,7 +48,8 @@ const (
 // RunBounded runs a command in a running container. Its time begins when the
 // engine says that it runs, so a slow engine takes none of it. It is killed with
 // its children when that has passed, and when ctx ends. An error says that it did
-// not run, or that its end is not known.
+// not run, or that its end is not known; then Ran.KillErr says whether it may
+// still run.
 func (e *Engine) RunBounded(ctx context.Context, id string, argv []string, b Bounds) (Ran, error) {
 	const op = "run a probe in"
 	if len(argv) == 0 {
@@ -112,17 +115,17 @@ func (r *command) wait(ctx context.Context) (Ran, error) {
 		case <-output:
 			output, silent, every = nil, true, time.Millisecond
 		case <-late:
-			return r.kill(ctx), nil
+			ran := r.abandon(ctx)
+			ran.TimedOut = true
+			return ran, nil
 		case <-ctx.Done():
-			r.kill(ctx)
-			return Ran{}, ctx.Err()
+			return r.abandon(ctx), ctx.Err()
 		case <-look.C:
 		}
 		in, err := r.inspect(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil && late == nil:
-			r.kill(ctx) // whether it runs, and since when, cannot be told
-			return Ran{}, err
+			return r.abandon(ctx), err // whether it runs, and since when, cannot be told
 		case err != nil: // its time goes on
 		case !in.Running && (silent || in.Pid > 0 || in.ExitCode != 0):
 			r.drain(output) // a child may hold it open for ever
@@ -144,15 +147,23 @@ func (r *command) inspect(ctx context.Context) (container.ExecInspect, error) {
 	return r.conn.ContainerExecInspect(call, r.exec)
 }
 
-// kill ends the command and its children, also when ctx has ended.
-func (r *command) kill(ctx context.Context) Ran {
+// abandon ends the command and its children, also when ctx has ended.
+func (r *command) abandon(ctx context.Context) Ran {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()
-	ran := Ran{TimedOut: true, KillErr: errNoKill}
-	if r.limit.Kill != nil {
-		ran.KillErr = r.limit.Kill(ctx, r.container, r.pid, r.marker)
+	err := r.kill(ctx, r.pid)
+	if err == nil {
+		return Ran{}
 	}
-	return ran
+	// Later its PID may be another process's: the marker alone tells then.
+	return Ran{KillErr: err, End: func(ctx context.Context) error { return r.kill(ctx, 0) }}
+}
+
+func (r *command) kill(ctx context.Context, pid int) error {
+	if r.limit.Kill == nil {
+		return errNoKill
+	}
+	return r.limit.Kill(ctx, r.container, pid, r.marker)
 }
 
 var errNoKill = errors.New("there is no way to end a command in a container")
