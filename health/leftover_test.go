@@ -41,8 +41,8 @@ func (s *stuck) probes(t *testing.T, d time.Duration) Status {
 	t.Helper()
 	p := New(Config{Checks: &Checkers{Exec: s}})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
+	done := make(chan struct{})
+	go func() { defer close(done); _ = p.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	p.Set("shop/web/1", Target{Container: "c1", State: runtime.Running, Started: time.Now()}, Probes{
 		Liveness: &Probe{Exec: &Exec{Command: []string{"check"}}, Period: time.Second, Timeout: time.Second, FailureThreshold: 3},
@@ -93,7 +93,7 @@ func TestAProbeWaitsForItsPredecessorInVainOnlySoLong(t *testing.T) {
 				if n := s.sent.Load(); n != 3 {
 					t.Errorf("%d were sent within three minutes", n)
 				}
-				if failed := st.Liveness.State == Failure; failed != (after == ErrTimeout) {
+				if failed := st.Liveness.State == Failure; failed != errors.Is(after, ErrTimeout) {
 					t.Errorf("%s after %d failures", st.Liveness.State, st.Liveness.Run)
 				}
 				if n := s.tried.Load(); n > 3*tries*int64(leftTime/time.Second) {
