@@ -72,7 +72,7 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Warnings) != 4 {
+	if len(got.Warnings) != 3 {
 		t.Errorf("%d warnings: %v", len(got.Warnings), got.Warnings)
 	}
 	for _, w := range got.Warnings {

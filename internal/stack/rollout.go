@@ -195,6 +195,6 @@ const (
 // ImageUpdate has a service's image looked for on a schedule, and rolled out
 // when it has changed.
 type ImageUpdate struct {
-	Schedule string `json:"schedule"` // cron expression, in the time zone of the daemon
+	Schedule string `json:"schedule"` // cron expression, in UTC
 	Policy   string `json:"policy"`   // digest, patch or minor: what the tag names now, a higher third number, a higher second or third one
 }
