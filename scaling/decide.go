@@ -66,6 +66,10 @@ func (s *settings) byMetrics(d *Decision, state *State, in *Input) {
 		d.all(in.Current, MetricsInvalid)
 		return
 	}
+	if in.Forecast > d.Proposed {
+		d.Proposed, d.Metric = in.Forecast, ""
+		d.because(RaisedByForecast)
+	}
 	s.stabilize(d, state)
 	s.limit(d, state)
 }

@@ -3,6 +3,7 @@ package scaling_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -611,10 +612,38 @@ func TestSentences(t *testing.T) {
 		{scaling.Policy{Max: 9, Metrics: []scaling.Metric{{Source: scaling.FromExternal, Name: "queue", AverageValue: 2500}}},
 			scaling.Input{Current: 1, External: []scaling.External{{Metric: "queue", Value: 5001}}},
 			"1 to 3: queue is at 5.001, target 2.5, asks for 3"},
+		{scaling.Policy{Max: 9, Metrics: cpu}, scaling.Input{Current: 3, Replicas: replicas(scaling.CPU, "500 500 500"), Forecast: 5},
+			"3 to 5: 5 are expected to be needed"},
 	}
 	for _, tt := range tests {
 		if d, _ := scaling.Decide(tt.policy, scaling.State{}, tt.in, noon); d.String() != tt.want {
 			t.Errorf("got  %s\nwant %s", d, tt.want)
+		}
+	}
+}
+
+// What would be needed is told without tolerance, rounding and range.
+func TestNeed(t *testing.T) {
+	policy := scaling.Policy{Max: 2, Metrics: []scaling.Metric{
+		{Source: scaling.FromResource, Name: scaling.CPU, Utilization: 50},
+		{Source: scaling.FromExternal, Name: "queue", AverageValue: 2000},
+		{Source: scaling.FromExternal, Name: "jobs", Value: 2000},
+	}}
+	for _, tt := range []struct {
+		cpu         string
+		queue, jobs int64
+		want        float64
+	}{{"540 540", 0, 0, 2.16}, {"100 100", 9_000, 0, 4.5}, {"100 100", 0, 5_000, 5}} {
+		in := scaling.Input{Current: 2, Replicas: replicas(scaling.CPU, tt.cpu), External: []scaling.External{{Metric: "queue", Value: tt.queue}, {Metric: "jobs", Value: tt.jobs}}}
+		d, _ := scaling.Decide(policy, scaling.State{}, in, noon)
+		if got, ok := d.Need(); !ok || math.Abs(got-tt.want) > 1e-9 {
+			t.Errorf("%+v: got %v %v", tt, got, ok)
+		}
+	}
+	for _, in := range []scaling.Input{{Current: 2}, {Current: 9}} {
+		d, _ := scaling.Decide(policy, scaling.State{}, in, noon)
+		if got, ok := d.Need(); ok {
+			t.Errorf("nothing is known, but got %v", got)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type Reason string
 // The reasons, named as in Kubernetes where it has them. Every decision ends
 // with one of the last eight.
 const (
+	RaisedByForecast    Reason = "RaisedByForecast"    // more is expected to be needed soon than the metrics ask for
 	ScaleUpStabilized   Reason = "ScaleUpStabilized"   // a recommendation of the up window is lower
 	ScaleDownStabilized Reason = "ScaleDownStabilized" // a recommendation of the down window is higher
 
@@ -39,7 +40,7 @@ type Decision struct {
 	// Proposals has one entry per metric of the policy, in its order. It is empty
 	// where no metric was asked.
 	Proposals  []Proposal `json:"proposals,omitempty"`
-	Metric     string     `json:"metric,omitempty"` // whose proposal is the largest
+	Metric     string     `json:"metric,omitempty"` // whose proposal is the largest; empty: none, or the forecast is larger
 	Proposed   int        `json:"proposed"`
 	Stabilized int        `json:"stabilized"`
 	Limit      int        `json:"limit,omitempty"` // the number that the limits of the behavior allow now, where it would change
@@ -53,6 +54,20 @@ func (d *Decision) because(r Reason) { d.Reasons = append(d.Reasons, r) }
 func (d *Decision) all(n int, r Reason) {
 	d.Proposed, d.Stabilized, d.Desired = n, n, n
 	d.because(r)
+}
+
+// Need is how many replicas the metrics would ask for if there were parts of one
+// and no tolerance: what a forecast is made of. It reports false where a metric
+// tells nothing.
+func (d Decision) Need() (float64, bool) {
+	need := 0.0
+	for _, p := range d.Proposals {
+		if p.Invalid != "" {
+			return 0, false
+		}
+		need = max(need, p.Need)
+	}
+	return need, len(d.Proposals) > 0
 }
 
 // String is the decision in a sentence.
@@ -81,6 +96,8 @@ func (d Decision) String() string {
 
 func (d *Decision) text(r Reason) string {
 	switch r {
+	case RaisedByForecast:
+		return fmt.Sprintf("%d are expected to be needed", d.Proposed)
 	case ScaleUpStabilized:
 		return fmt.Sprintf("less was asked for within the up window, so %d", d.Stabilized)
 	case ScaleDownStabilized:

@@ -18,6 +18,9 @@ type Input struct {
 	Current  int        `json:"current"` // how many replicas are wanted now
 	Replicas []Replica  `json:"replicas,omitempty"`
 	External []External `json:"external,omitempty"`
+	// Forecast is how many replicas are expected to be needed by the time that a new
+	// one would be ready. It only ever raises the number; 0: nothing is expected.
+	Forecast int `json:"forecast,omitempty"`
 }
 
 // Replica is one that exists.

@@ -127,6 +127,26 @@ func TestDecideIsMonotonic(t *testing.T) {
 	})
 }
 
+// A forecast raises the number or leaves it.
+func TestForecastOnlyRaises(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		policy := drawPolicy(rt)
+		in := drawInput(rt, noon, rapid.IntRange(0, 60).Draw(rt, "current"))
+		without, state := scaling.Decide(policy, scaling.State{}, in, noon)
+		in.Forecast = rapid.IntRange(0, 100).Draw(rt, "forecast")
+		with, _ := scaling.Decide(policy, scaling.State{}, in, noon)
+		if with.Desired < without.Desired || with.Desired > max(policy.Max, without.Desired) {
+			rt.Fatalf("without %v, with %d expected %v", without, in.Forecast, with)
+		}
+		in.Current = without.Desired
+		without, _ = scaling.Decide(policy, state, in, noon.Add(time.Minute))
+		in.Forecast = math.MaxInt
+		if with, _ = scaling.Decide(policy, state, in, noon.Add(time.Minute)); with.Desired < without.Desired {
+			rt.Fatalf("later: without %v, with %v", without, with)
+		}
+	})
+}
+
 // Use that stays within the tolerance never changes the number, whatever the order.
 func TestNoFlipWithinTolerance(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

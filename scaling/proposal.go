@@ -32,6 +32,7 @@ type Proposal struct {
 	Percent bool    `json:"percent,omitempty"`
 	Ratio   float64 `json:"ratio"`            // of Now and Target
 	Filled  float64 `json:"filled,omitempty"` // the ratio with missing and unready replicas, where they count
+	Need    float64 `json:"need"`             // replicas that would be enough, with parts of one
 	Ready   int     `json:"ready"`            // replicas with a value, or for an external metric the ready ones
 	Missing int     `json:"missing,omitempty"`
 	Unready int     `json:"unready,omitempty"`
@@ -130,6 +131,7 @@ func (p *Proposal) of(s sums) int64 {
 func (s *settings) perReplica(p *Proposal, t *tally, current int) {
 	p.Now = p.of(t.ready)
 	p.Ratio = float64(p.Now) / float64(p.Target)
+	p.Need = p.Ratio * float64(p.Ready)
 	if s.tolerated(p.Ratio) {
 		p.keep(KeptTolerance, current)
 		return
@@ -181,17 +183,17 @@ func (s *settings) external(p *Proposal, m *Metric, in *Input) {
 		per = mulDiv(p.Target, max(int64(in.Current), 1), 1)
 	}
 	p.Ratio = float64(p.Now) / float64(per)
+	p.Need = float64(p.Now) / float64(p.Target)
+	if m.AverageValue == 0 && in.Current > 0 {
+		p.Need *= float64(p.Ready)
+	}
 	switch {
 	case in.Current > 0 && s.tolerated(p.Ratio):
 		p.keep(KeptTolerance, in.Current)
-	case m.AverageValue != 0:
-		p.Replicas = ceil(float64(p.Now) / float64(p.Target))
-	case in.Current == 0:
-		p.Replicas = ceil(p.Ratio)
-	case len(in.Replicas) == 0:
+	case m.AverageValue == 0 && in.Current > 0 && len(in.Replicas) == 0:
 		p.Invalid = "there are no replicas yet"
 	default:
-		p.Replicas = ceil(p.Ratio * float64(p.Ready))
+		p.Replicas = ceil(p.Need)
 	}
 }
 
