@@ -33,6 +33,7 @@ var mayImport = []struct {
 	{"scheduler/bench", []string{"scheduler"}},
 	{"health", []string{"runtime"}},
 	{"scaling", []string{"runtime"}},
+	{"scaling/forecast", nil},
 	{"scaling/timetable", []string{"scaling"}},
 	{"scaling/vertical", nil},
 	{"internal/stack", []string{"runtime", "scheduler", "health", "scaling/"}},
