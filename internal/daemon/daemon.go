@@ -60,6 +60,8 @@ type Config struct {
 	// Balancing makes the balancer that holds published ports of services with
 	// more than one replica; nil: there is none, and the engine publishes all ports.
 	Balancing Balancing
+	// NewerImage names the image that follows a service's; nil: it is the same one.
+	NewerImage NewerImage
 	// LocalEngine: the engine publishes ports on this very machine, so a port can
 	// be tried before it is promised.
 	LocalEngine bool
@@ -180,6 +182,7 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.running.Go(func() { d.watch(ctx) })
 	d.running.Go(func() { d.resync(ctx) })
 	d.running.Go(func() { d.autoheal.run(ctx) })
+	d.running.Go(func() { d.updateImages(ctx) })
 	if d.prober != nil {
 		d.running.Go(func() { d.probeAll(ctx) })
 	}

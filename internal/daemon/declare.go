@@ -153,6 +153,9 @@ func (d *declaring) state(name string) reconcile.ServiceState {
 	if d.stopped != nil && d.stopped(name) {
 		st.Resumed = d.now
 	}
+	if was.ImageRef != "" && svc.ImageUpdate != nil && old.Spec.Image == svc.Spec.Image && d.req.Images[name] == "" {
+		st.ImageID, st.ImageRef = was.ImageID, was.ImageRef // found since, and newer than what the file names
+	}
 	st.Base = base(old, was, svc, st.ImageID)
 	return st
 }

@@ -59,6 +59,9 @@ type ServiceState struct {
 	// ImageID pins the image that the service's reference meant when it was last
 	// declared: a tag that moves later replaces nothing by itself. Empty: not known yet.
 	ImageID string `json:"imageId,omitempty"`
+	// ImageRef names that image where x-berth.imageUpdate found another one than the
+	// service's own reference; empty: it did not.
+	ImageRef string `json:"imageRef,omitempty"`
 	// ChangedFrom and Changed say which keys of the spec the last declaration
 	// changed, and from which revision, for the cause of a replacement.
 	ChangedFrom string   `json:"changedFrom,omitempty"`
