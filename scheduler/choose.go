@@ -9,32 +9,24 @@ type query struct {
 	policy *policy
 	shape  *Shape
 
+	alike      bool     // nothing of the following
 	perNode    bool     // one of the following looks at single nodes
 	near, far  []*tally // by node: must have, must not have
 	felt       []*watch // what placed replicas want of the shape
 	candidates []candidate
+
+	bounds []bound // of the classes that were searched since the latest settling
+	later  []later
 }
 
 // candidate is the best node of a class, with what the class scores.
 type candidate struct {
 	viewed
-	best
+	best     rank
 	liking2  int64 // raw service affinity
 	crowding int64 // raw topology score
 	total    int64
 	topped   bool // still in the fewest branch
-}
-
-// best is the best node so far: of the highest score, and of those the first.
-type best struct {
-	node  *node
-	score int64
-}
-
-func (b *best) take(n *node, score int64) {
-	if score > b.score || score == b.score && n.index < b.node.index {
-		b.node, b.score = n, score
-	}
 }
 
 // chooseFast chooses by the index; ok is false where only a full scan can tell.
@@ -55,37 +47,57 @@ func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 	if x.repeats(c, view) {
 		return c.at(x.hot.first()), true
 	}
-	q.sum()
-	if view.flat && !q.compares() {
-		return q.first(view), true
+	if q.sum(); view.flat && !q.compares() {
+		return c.at(q.first(view)), true
 	}
-	return q.among(view), true
+	return c.at(q.among(view)), true
 }
 
-// at is the node of that index; -1: none.
-func (c *Cluster) at(index int) *node {
-	if index < 0 {
+// at is the node that was found, if any.
+func (c *Cluster) at(found rank) *node {
+	if found == nothing {
 		return nil
 	}
-	return c.nodes[index]
+	return c.nodes[found.index()]
 }
 
 // first chooses among classes that score the same but for the use of their nodes.
-func (q *query) first(v *view) *node {
-	b := best{score: -1}
+// It first looks only for what scores at least as much as the latest choice for
+// a shape of that size, which is nearly always there, and passes over the rest.
+func (q *query) first(v *view) rank {
+	if len(v.classes) == 0 {
+		return nothing
+	}
+	guess := v.guess(q.shape)
+	b := *guess
+	if q.over(v, &b); b == *guess && b > nothing {
+		b = nothing
+		q.over(v, &b)
+	}
+	*guess = max(b-1<<32, nothing).floor()
+	return b
+}
+
+// over searches all classes.
+func (q *query) over(v *view, b *rank) {
 	for _, cl := range v.classes {
 		if q.admits(cl.class) {
-			q.search(cl.class, &b)
+			q.search(cl.class, b)
 		}
 	}
-	return b.node
+	q.settle(b)
 }
 
 // feel gathers what looks at single nodes and what placed replicas want. It
 // returns false where that has no index.
 func (q *query) feel() bool {
-	p := q.shape.plan
+	p := &q.shape.plan
 	q.near, q.far, q.felt = q.near[:0], q.far[:0], q.felt[:0]
+	if p.bare && q.shape.lean && len(q.shape.service.felt) == 0 {
+		q.perNode, q.alike = false, true
+		return true
+	}
+	q.alike = false
 	for i := range p.near {
 		if w := &p.near[i]; w.domains == nil && (!w.self || w.tally.total > 0) {
 			q.near = append(q.near, w.tally)
@@ -127,7 +139,10 @@ func (q *query) likesNodes() bool {
 
 // compares says whether other replicas give classes different scores.
 func (q *query) compares() bool {
-	p := q.shape.plan
+	if q.alike {
+		return false
+	}
+	p := &q.shape.plan
 	for _, w := range q.felt {
 		if w.weight != 0 {
 			return true
@@ -142,28 +157,33 @@ func (q *query) compares() bool {
 }
 
 // among chooses among classes that differ in more than the use of their nodes.
-func (q *query) among(v *view) *node {
+func (q *query) among(v *view) rank {
 	q.candidates = q.candidates[:0]
 	for _, cl := range v.classes {
 		if !q.admits(cl.class) {
 			continue
 		}
-		b := best{score: -1}
-		if q.search(cl.class, &b); b.node != nil {
+		b := nothing
+		q.search(cl.class, &b)
+		if q.settle(&b); b > nothing {
 			q.candidates = append(q.candidates, candidate{viewed: cl, best: b})
 		}
 	}
 	q.weigh()
-	chosen := best{score: -1}
+	chosen := nothing
 	for i := range q.candidates {
-		chosen.take(q.candidates[i].node, q.candidates[i].total)
+		c := &q.candidates[i]
+		chosen = max(chosen, ranked(c.total, c.best.index()))
 	}
-	return chosen.node
+	return chosen
 }
 
 // sum adds up what the terms look at by domain.
 func (q *query) sum() {
-	p := q.shape.plan
+	if q.alike {
+		return
+	}
+	p := &q.shape.plan
 	for _, all := range [][]watch{p.near, p.far, p.likes, p.levels} {
 		for i := range all {
 			if all[i].domains != nil {
@@ -203,7 +223,10 @@ func (w *watch) at(cl *class) (sum int32, ok bool) {
 
 // admits asks the filters that decide on whole classes.
 func (q *query) admits(cl *class) bool {
-	p := q.shape.plan
+	if q.alike {
+		return true
+	}
+	p := &q.shape.plan
 	for i := range p.near {
 		w := &p.near[i]
 		if w.domains == nil {
@@ -254,7 +277,7 @@ func (q *query) weigh() {
 	}
 	for i := range all {
 		c := &all[i]
-		c.total = c.score +
+		c.total = c.best.score() +
 			weights[scoreTaints]*normalise(c.taints, taints, true) +
 			weights[scoreNodeAffinity]*normalise(c.liking, liking, false) +
 			weights[scoreServiceAffinity]*between(c.liking2, least, most)
@@ -367,12 +390,9 @@ func (q *query) fewest(w *watch, cl *class) bool {
 }
 
 // try scores a member, if it is feasible.
-func (q *query) try(m *member, b *best) {
-	if !q.fits(m.node) {
-		return
-	}
-	if score := q.policy.score(m, &q.shape.score); score > b.score || score == b.score && m.node.index < b.node.index {
-		b.node, b.score = m.node, score
+func (q *query) try(m *member, b *rank) {
+	if q.fits(m.node) {
+		*b = max(*b, ranked(q.policy.score(m.node, &q.shape.score), m.index))
 	}
 }
 
@@ -420,108 +440,4 @@ func (q *query) fitsMore(n *node) bool {
 		}
 	}
 	return true
-}
-
-func (m *member) balanced(need *amounts) int64 {
-	alloc := &m.node.alloc
-	if alloc[cpu] == 0 || alloc[memory] == 0 {
-		return balanceGain(100, 100)
-	}
-	return balanceGain(balance(m.cpu+need[cpu], alloc[cpu], m.memory+need[memory], alloc[memory]), m.without)
-}
-
-// search finds the best feasible member of the class, if it is better than b. It
-// looks into cells only while their bound says that a better one may be there.
-func (q *query) search(cl *class, b *best) {
-	cl.catchUp()
-	if cl.cells == nil {
-		for i := range cl.members {
-			q.try(&cl.members[i], b)
-		}
-		return
-	}
-	bound := q.bound(cl)
-	up := q.policy.weights[scoreMost] <= q.policy.weights[scoreLeast]
-	row, step := 0, 1
-	if !up {
-		row, step = len(cl.rows)-1, -1
-	}
-	for row = nearest(cl.rowsUsed[:], row, up); row >= 0; row = nearest(cl.rowsUsed[:], row+step, up) {
-		if !q.searchRow(cl, &bound, row, b) {
-			return
-		}
-	}
-}
-
-// searchRow looks into the cells of a row, those first in which the balance can
-// gain most. It returns false when no later row can have a better member.
-func (q *query) searchRow(cl *class, bound *bound, row int, b *best) bool {
-	weight := q.policy.weights[scoreBalanced]
-	fit := int64(math.MaxInt32)
-	if bound.ordered {
-		if fit = bound.row(int64(row)); fit+weight*bound.gain < b.score {
-			return false
-		}
-	}
-	low, high := max(row-int(bound.closed[1])+1, 0), min(row, int(bound.closed[0])-1)
-	c, step, up := low, 1, true
-	if bound.apart < 0 {
-		c, step, up = high, -1, false
-	}
-	cells := cl.rows[row][:]
-	for c = nearest(cells, c, up); low <= c && c <= high; c = nearest(cells, c+step, up) {
-		gain := int64(0)
-		if weight > 0 {
-			gain = weight * bound.balance(int64(2*c-row))
-		}
-		if bound.ordered && fit+gain < b.score {
-			return true
-		}
-		at := c*side + row - c
-		most := bound.cell(int64(c), int64(row-c)) + gain
-		if most > b.score || most == b.score && cl.firsts[at] < b.node.index {
-			q.searchCell(cl, bound, cl.cells[at], most, b)
-		}
-	}
-	return true
-}
-
-// searchCell looks at the leaders in a cell in their order.
-func (q *query) searchCell(cl *class, bound *bound, in *cell, most int64, b *best) {
-	for i := range in.leaders {
-		leader := &in.leaders[i]
-		if most == b.score && leader.index >= b.node.index {
-			return
-		}
-		if bound.exact && !bound.hasRoom(leader) {
-			continue // nor does the rest of its group
-		}
-		if score := bound.score(cl, leader); score > b.score || score == b.score && leader.index < b.node.index {
-			q.searchGroup(cl, cl.members[leader.member].group, score, b)
-		}
-		if b.score > most {
-			return
-		}
-	}
-}
-
-// searchGroup takes the first member of a group that is feasible. All of them score the same.
-func (q *query) searchGroup(cl *class, g *group, score int64, b *best) {
-	for i := g.leader; i >= 0; i = g.after(i) {
-		n := cl.members[i].node
-		if score == b.score && n.index >= b.node.index {
-			return
-		}
-		if q.fits(n) {
-			b.node, b.score = n, score
-			return
-		}
-	}
-}
-
-func (g *group) after(i int32) int32 {
-	if g.members == nil {
-		return -1
-	}
-	return g.members.next(i + 1)
 }

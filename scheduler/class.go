@@ -1,20 +1,18 @@
 package scheduler
 
-import (
-	"cmp"
-	"math/bits"
-	"slices"
-)
+import "slices"
 
 // class is the nodes that differ in nothing but in what is placed on them: of one
 // capacity, with the same taints, state, platform and values of all labels that
 // a template mentions.
 //
 // Members of which exactly as much is used form a group, and stand in the index
-// as their leader, the first of them. The leaders are sorted into cells by what
-// share of their cpu and memory is used, in halves of a percent. All scores that depend on
-// use can be bounded for a cell as a whole, so that a search looks into few of
-// them. A small class has neither.
+// as their leader, the first of them. The leaders are sorted into cells: into
+// rows by how much of their cpu and memory is used on the whole, and within a row
+// by how far the cpu is ahead of the memory. For the one the scores favour a low
+// or a high use, for the other a good balance; so both together bound what the
+// leaders in a cell score, and a search looks into few of them. A small class has
+// no cells.
 type class struct {
 	id      int32
 	sample  *node // any member: it stands for all in what they share
@@ -23,27 +21,20 @@ type class struct {
 	soft    int     // members of which the scores count more than is reserved
 	late    []int32 // members whose change was postponed
 
-	groups   map[amounts]*group // by what is used of the resources that are scored
-	cells    []*cell            // by place of cpu · side + place of memory; nil: empty. nil slice: no cells
-	firsts   []int32            // by the same: the index of the first leader's node
-	rows     [][rowWords]uint64 // by the sum of both places: the places of cpu in use
+	rows     [][]cell // sorted; nil: there are none
 	rowsUsed [(rowCount + 63) / 64]uint64
 
-	divides   bool // the following hold
-	byAlloc   [2]divisor
-	byProduct divisor
-
-	spareCells  []*cell
+	spareCells  [][]leader
 	spareGroups []*group
 }
 
-// A cell spans a part of a percent of cpu and as much of memory. More of them
-// say more exactly what their members score, fewer are looked through faster.
+// A row spans a part of a percent of the mean of cpu and memory, and a cell as
+// much of what the cpu is ahead. More of them say more exactly what their members
+// score, fewer are looked through faster.
 const (
-	cellsAPercent = 2
-	side          = 100*cellsAPercent + 1 // places, 0 to 100 percent
-	rowCount      = 2*side - 1
-	rowWords      = (side + 63) / 64
+	rowBits  = 1 // 2^rowBits rows make a percent of the mean
+	cellBits = 1 // 2^cellBits cells make a percent
+	rowCount = 100<<rowBits + 1
 )
 
 // smallClass is the size up to which looking at every member is as fast.
@@ -51,40 +42,35 @@ const smallClass = 24
 
 // member is one node of a class.
 type member struct {
-	node    *node
-	index   int32 // of the node
-	without int64 // balance as it is
-	cpu     int64 // as the scores count it, at most the capacity
-	memory  int64
-	key     amounts // of its group
-	group   *group
-	cell    int32
-	soft    bool
-	late    bool // it has changed since
+	node  *node
+	index int32    // of the node
+	use   [2]share // of cpu and memory, as the scores count it
+	rest  [2]int64 // what the scores count of disk and network, if they do
+	group *group   // nil: no other member uses exactly as much
+	soft  bool
+	late  bool // it has changed since
 }
 
-// group is the members with the same use.
+// group is two or more members with the same use.
 type group struct {
-	leader  int32
 	count   int
-	members *bitset // nil: the leader alone
+	members *bitset
 }
 
-// cell is the leaders in it, sorted by member. The first few stand beside their
-// slice, so that a look at them is one look into memory.
+// cell is the leaders in it, sorted by member.
 type cell struct {
+	ahead   int32 // its place in the row
+	first   int32 // index of the first leader's node
 	leaders []leader
-	few     [4]leader
 }
 
-// leader is what a search asks of a member that leads a group: together with
-// those of the same cell, as looks into the members one by one are slow.
+// leader is what a search asks of a member that leads a group, or is alone:
+// together with those of the same cell, as looks into the members one by one are
+// slow.
 type leader struct {
-	member, index        int32
-	cpu, memory, without int64
+	use           [2]share
+	member, index int32
 }
-
-func (l leader) compare(member int32) int { return cmp.Compare(l.member, member) }
 
 func (cl *class) add(n *node) {
 	n.class, n.member = cl, int32(len(cl.members)) //nolint:gosec // bounded by memory
@@ -94,41 +80,23 @@ func (cl *class) add(n *node) {
 // fill sorts the members into cells, once all are added.
 func (cl *class) fill() {
 	if len(cl.members) > smallClass {
-		cl.cells, cl.rows, cl.groups = make([]*cell, side*side), make([][rowWords]uint64, rowCount), map[amounts]*group{}
-		cl.firsts = make([]int32, side*side)
-		cl.divide()
+		cl.rows = make([][]cell, rowCount)
 	}
 	for i := range cl.members {
 		m := &cl.members[i]
 		cl.measure(m)
-		if cl.cells != nil {
+		if cl.rows != nil {
 			cl.enter(int32(i), m)
 		}
-	}
-}
-
-// divide prepares to score by multiplication, where the products that the balance
-// needs are within an integer.
-func (cl *class) divide() {
-	alloc := &cl.sample.alloc
-	hi, product := bits.Mul64(uint64(alloc[cpu]), uint64(alloc[memory])) //nolint:gosec // not negative
-	if cl.divides = hi == 0 && product > 0 && product < 1<<56; cl.divides {
-		cl.byAlloc = [2]divisor{newDivisor(alloc[cpu]), newDivisor(alloc[memory])}
-		cl.byProduct = newDivisor(alloc[cpu] * alloc[memory])
 	}
 }
 
 // measure reads the node's use and finds its cell.
 func (cl *class) measure(m *member) {
 	n := m.node
-	alloc := &n.alloc
-	m.read()
-	if cl.cells != nil {
-		m.cell = int32(place(m.cpu, alloc[cpu])*side + place(m.memory, alloc[memory])) //nolint:gosec // below side²
-	}
-	m.key = amounts{cpu: m.cpu, memory: m.memory}
+	m.use = [2]share{shareOf(n.scored[cpu], n.alloc[cpu]), shareOf(n.scored[memory], n.alloc[memory])}
 	if cl.more {
-		m.key[disk], m.key[network] = n.scored[disk], n.scored[network]
+		m.rest = [2]int64{n.scored[disk], n.scored[network]}
 	}
 	soft := n.scored[cpu] != n.used[cpu] || n.scored[memory] != n.used[memory]
 	if soft != m.soft {
@@ -141,22 +109,10 @@ func (cl *class) measure(m *member) {
 	}
 }
 
-// read takes over what the node uses.
-func (m *member) read() {
-	n := m.node
-	alloc := &n.alloc
-	m.cpu, m.memory = min(n.scored[cpu], alloc[cpu]), min(n.scored[memory], alloc[memory])
-	if alloc[cpu] > 0 && alloc[memory] > 0 {
-		m.without = balance(m.cpu, alloc[cpu], m.memory, alloc[memory])
-	}
-}
-
-// place is the cell of used/alloc.
-func place(used, alloc int64) int64 {
-	if alloc == 0 {
-		return 0
-	}
-	return used * (side - 1) / alloc
+// place is the member's cell.
+func (m *member) place() (row, ahead int32) {
+	mean, apart := m.use[cpu]>>1+m.use[memory]>>1, m.use[cpu]-m.use[memory]
+	return int32(mean >> (percentBits - rowBits)), int32(apart >> (percentBits - cellBits)) //nolint:gosec // within some hundreds
 }
 
 // changed follows a change of what is placed on the member.
@@ -164,7 +120,7 @@ func (cl *class) changed(i int32) {
 	m := &cl.members[i]
 	was := *m
 	cl.measure(m)
-	if cl.cells != nil && m.key != was.key {
+	if cl.rows != nil && !m.alike(&was) {
 		cl.leave(i, &was)
 		cl.enter(i, m)
 	}
@@ -187,116 +143,144 @@ func (cl *class) catchUp() {
 	cl.late = cl.late[:0]
 }
 
-// enter joins the member to the group of its use.
+// alike says whether every score rates both members the same.
+func (m *member) alike(o *member) bool { return m.use == o.use && m.rest == o.rest }
+
+// enter joins the member to the group of its use, or makes it a leader.
 func (cl *class) enter(i int32, m *member) {
-	g := cl.groups[m.key]
-	if g == nil {
-		g = cl.newGroup(i)
-		cl.groups[m.key] = g
-		cl.lead(i, m.cell)
-	} else {
-		cl.join(g, i, m.cell)
+	c := cl.cell(m)
+	to := 0
+	for j := range c.leaders {
+		l := &c.leaders[j]
+		if l.use == m.use && cl.members[l.member].alike(m) {
+			cl.join(l.member, i)
+			if i < l.member {
+				copy(c.leaders[to+1:j+1], c.leaders[to:j])
+				c.set(to, leader{m.use, i, m.index})
+			}
+			return
+		}
+		if l.member < i {
+			to = j + 1
+		}
 	}
-	m.group = g
+	m.group = nil
+	c.insert(to, leader{m.use, i, m.index})
 }
 
-func (cl *class) newGroup(leader int32) *group {
-	last := len(cl.spareGroups) - 1
-	if last < 0 {
-		return &group{leader: leader, count: 1}
+// join makes the member one of the leader's group.
+func (cl *class) join(leader, i int32) {
+	g := cl.members[leader].group
+	if g == nil {
+		g = cl.newGroup(leader)
+		cl.members[leader].group = g
 	}
-	g := cl.spareGroups[last]
-	cl.spareGroups = cl.spareGroups[:last]
-	g.leader, g.count = leader, 1
-	if g.members != nil {
-		g.members.add(leader)
+	cl.members[i].group = g
+	g.members.add(i)
+	g.count++
+}
+
+func (cl *class) newGroup(of int32) *group {
+	g := &group{}
+	if last := len(cl.spareGroups) - 1; last >= 0 {
+		g, cl.spareGroups = cl.spareGroups[last], cl.spareGroups[:last]
+	} else {
+		g.members = newBitset(len(cl.members))
 	}
+	g.members.add(of)
+	g.count = 1
 	return g
 }
 
-func (cl *class) join(g *group, i, at int32) {
-	if g.members == nil {
-		g.members = newBitset(len(cl.members))
-		g.members.add(g.leader)
-	}
-	g.members.add(i)
-	g.count++
-	if i < g.leader {
-		cl.lead(i, at)
-		cl.follow(g.leader, at)
-		g.leader = i
-	}
-}
-
-// leave takes the member, as it was, out of its group.
+// leave takes the member, as it was, out of its group, and out of its cell where
+// it led. The next of the group then leads.
 func (cl *class) leave(i int32, was *member) {
-	g := was.group
-	if g.members != nil {
+	next, g := int32(-1), was.group
+	if g != nil {
 		g.members.remove(i)
+		g.count--
+		first := g.members.next(0)
+		if g.count == 1 {
+			cl.members[first].group = nil
+			g.members.remove(first)
+			cl.spareGroups = append(cl.spareGroups, g)
+		}
+		if first < i {
+			return
+		}
+		next = first
 	}
-	if g.count--; g.count == 0 {
-		delete(cl.groups, was.key)
-		cl.spareGroups = append(cl.spareGroups, g)
-		cl.follow(i, was.cell)
-		return
-	}
-	if g.leader == i {
-		g.leader = g.members.next(i + 1)
-		cl.lead(g.leader, was.cell)
-		cl.follow(i, was.cell)
-	}
-}
-
-// lead enters a leader into a cell.
-func (cl *class) lead(i, at int32) {
-	c := cl.cells[at]
-	if c == nil {
-		c = cl.newCell()
-		cl.cells[at] = c
-		cl.mark(at, true)
-	}
-	m := &cl.members[i]
-	to, _ := slices.BinarySearchFunc(c.leaders, i, leader.compare)
-	c.leaders = slices.Insert(c.leaders, to, leader{i, m.index, m.cpu, m.memory, m.without})
-	cl.firsts[at] = c.leaders[0].index
-}
-
-func (cl *class) newCell() *cell {
-	last := len(cl.spareCells) - 1
-	if last < 0 {
-		c := &cell{}
-		c.leaders = c.few[:0]
-		return c
-	}
-	c := cl.spareCells[last]
-	cl.spareCells = cl.spareCells[:last]
-	return c
-}
-
-// follow takes a leader out of a cell.
-func (cl *class) follow(i, at int32) {
-	c := cl.cells[at]
-	from, _ := slices.BinarySearchFunc(c.leaders, i, leader.compare)
+	row, ahead := was.place()
+	at, _ := findCell(cl.rows[row], ahead)
+	c := &cl.rows[row][at]
+	from := c.find(i)
 	c.leaders = slices.Delete(c.leaders, from, from+1)
-	if len(c.leaders) > 0 {
-		cl.firsts[at] = c.leaders[0].index
-		return
+	switch {
+	case next >= 0:
+		c.insert(c.find(next), leader{was.use, next, cl.members[next].index})
+	case len(c.leaders) == 0:
+		cl.close(row, at)
+	default:
+		c.first = c.leaders[0].index
 	}
-	cl.cells[at] = nil
-	cl.spareCells = append(cl.spareCells, c)
-	cl.mark(at, false)
 }
 
-// mark notes whether a cell has members.
-func (cl *class) mark(at int32, used bool) {
-	c := int(at / side)
-	row := c + int(at%side)
-	if used {
-		cl.rows[row][c>>6] |= 1 << (c & 63)
+// cell is where the member belongs; it is made if there is none.
+func (cl *class) cell(m *member) *cell {
+	row, ahead := m.place()
+	at, found := findCell(cl.rows[row], ahead)
+	if !found {
+		c := cell{ahead: ahead}
+		if last := len(cl.spareCells) - 1; last >= 0 {
+			c.leaders, cl.spareCells = cl.spareCells[last], cl.spareCells[:last]
+		}
+		cl.rows[row] = slices.Insert(cl.rows[row], at, c)
 		cl.rowsUsed[row>>6] |= 1 << (row & 63)
-		return
 	}
-	if cl.rows[row][c>>6] &^= 1 << (c & 63); cl.rows[row] == [rowWords]uint64{} {
+	return &cl.rows[row][at]
+}
+
+// close takes an empty cell away.
+func (cl *class) close(row int32, at int) {
+	cl.spareCells = append(cl.spareCells, cl.rows[row][at].leaders)
+	cl.rows[row] = slices.Delete(cl.rows[row], at, at+1)
+	if len(cl.rows[row]) == 0 {
 		cl.rowsUsed[row>>6] &^= 1 << (row & 63)
 	}
+}
+
+// findCell is the first cell of a row that is at least so far ahead.
+func findCell(row []cell, ahead int32) (at int, found bool) {
+	low, high := 0, len(row)
+	for low < high {
+		if middle := (low + high) / 2; row[middle].ahead < ahead {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, low < len(row) && row[low].ahead == ahead
+}
+
+// find is the place of the first leader from the member on.
+func (c *cell) find(member int32) int {
+	low, high := 0, len(c.leaders)
+	for low < high {
+		if middle := (low + high) / 2; c.leaders[middle].member < member {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+func (c *cell) insert(at int, l leader) {
+	c.leaders = slices.Insert(c.leaders, at, l)
+	c.first = c.leaders[0].index
+}
+
+func (c *cell) set(at int, l leader) {
+	c.leaders[at] = l
+	c.first = c.leaders[0].index
 }

@@ -29,20 +29,21 @@ type Cluster struct {
 
 // node is a node with what is placed on it.
 type node struct {
-	Node
-	index   int32
-	counted [resourceKinds]bool
-	alloc   amounts // what can be promised
-	used    amounts // what is promised
-	scored  amounts // the same as the scores count it
-	generic map[string]int64
-	ports   []heldPort
+	used   amounts // what is promised
+	scored amounts // the same as the scores count it
+	alloc  amounts // what can be promised
 
 	first, last int32 // placements in the order of their start; -1: none
 	placed      int
 
-	class  *class // of the index, when it is up to date
-	member int32  // which of the class
+	class   *class // of the index, when it is up to date
+	member  int32  // which of the class
+	index   int32
+	counted [resourceKinds]bool
+
+	generic map[string]int64
+	ports   []heldPort
+	Node
 }
 
 // heldPort is a host port and the placement that holds it.
@@ -395,8 +396,10 @@ func (c *Cluster) counted(n *node, s *Shape, by int) {
 		return // a draft, which shares its shapes with a cluster
 	}
 	s.service.placed += by
-	for _, p := range s.template.Ports {
-		c.held[p.Port] += by
+	if !s.lean {
+		for _, p := range s.template.Ports {
+			c.held[p.Port] += by
+		}
 	}
 	c.follow(n, s, by)
 }
@@ -426,6 +429,9 @@ func (n *node) add(s *Shape, slot int32) {
 		n.used[i] += s.need[i]
 		n.scored[i] += s.score[i]
 	}
+	if s.lean {
+		return
+	}
 	for _, g := range s.generic {
 		if n.generic == nil {
 			n.generic = map[string]int64{}
@@ -443,6 +449,9 @@ func (n *node) remove(s *Shape, slot int32) {
 	for i := range n.used {
 		n.used[i] -= s.need[i]
 		n.scored[i] -= s.score[i]
+	}
+	if s.lean {
+		return
 	}
 	for _, g := range s.generic {
 		if n.generic[g.name] -= g.amount; n.generic[g.name] == 0 {

@@ -80,7 +80,7 @@ func ceilOfFifty(apartHi, apartLo, wholeHi, wholeLo uint64) int64 {
 // balanceGain scores how the balance changes: 75 when it stays, 100 when it
 // becomes perfect from the worst, 50 for the reverse.
 func balanceGain(with, without int64) int64 {
-	return 50 + (50+with-without)/2
+	return 50 + (50+with-without)>>1 // a sum that is not negative
 }
 
 // normalise maps a value between 0 and most to 0..100, or the reverse.

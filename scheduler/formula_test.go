@@ -100,16 +100,32 @@ func TestLogarithm(t *testing.T) {
 	}
 }
 
-func TestDivisorIsExact(t *testing.T) {
+// Shares score without a division what the formulas do.
+func TestSharesScoreExactly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		by := rapid.Int64Range(1, 1<<56).Draw(t, "by")
-		d := newDivisor(by)
-		x := rapid.Int64Range(0, min(100*by, math.MaxInt64/2)).Draw(t, "x")
-		if by > math.MaxInt64/200 {
-			x = rapid.Int64Range(0, math.MaxInt64/2).Draw(t, "x")
+		draw := func(name string, most int64) (alloc, used, need int64) {
+			alloc = rapid.Int64Range(1, most).Draw(t, name)
+			used = rapid.OneOf(rapid.Int64Range(0, alloc), rapid.Map(rapid.Int64Range(0, 100), func(p int64) int64 { return alloc / 100 * p })).Draw(t, "used")
+			return alloc, used, rapid.Int64Range(0, alloc-used).Draw(t, "need")
 		}
-		if got := d.quo(x); got != x/by {
-			t.Fatalf("%d/%d: got %d, want %d", x, by, got, x/by)
+		allocA, usedA, needA := draw("a", MaxCPU)
+		allocB, usedB, needB := draw("b", MaxAmount)
+		a, b, forA, forB := shareOf(usedA, allocA), shareOf(usedB, allocB), shareOf(needA, allocA), shareOf(needB, allocB)
+		left := 100*aPercent - forB - b
+		if got, want := left.whole(), leastAllocated(usedB+needB, allocB); got != want {
+			t.Errorf("least: got %d, want %d", got, want)
+		}
+		if got, want := left.rest(), mostAllocated(usedB+needB, allocB); got != want {
+			t.Errorf("most: got %d, want %d", got, want)
+		}
+		if !separable(allocA, allocB) {
+			return
+		}
+		if got, want := (a - b).balance(), balance(usedA, allocA, usedB, allocB); got != want {
+			t.Errorf("balance without: got %d, want %d", got, want)
+		}
+		if got, want := (a - b + forA - forB).balance(), balance(usedA+needA, allocA, usedB+needB, allocB); got != want {
+			t.Errorf("balance with: got %d, want %d", got, want)
 		}
 	})
 }

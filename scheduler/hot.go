@@ -36,7 +36,10 @@ func (x *index) repeats(c *Cluster, v *view) bool {
 
 // alone says whether the choice depends on the nodes' use and static filters alone.
 func (q *query) alone(v *view) bool {
-	p := q.shape.plan
+	if q.alike {
+		return v.flat
+	}
+	p := &q.shape.plan
 	return v.flat && !q.perNode && len(q.felt)+len(p.near)+len(p.far)+len(p.likes)+len(p.spread)+len(p.levels) == 0
 }
 
@@ -70,9 +73,7 @@ func (h *hot) score(n *node) int64 {
 	if !h.passes[n.class.id] || !h.shape.fits(n) {
 		return -1
 	}
-	m := member{node: n}
-	m.read()
-	return h.policy.score(&m, &h.shape.score)
+	return h.policy.score(n, &h.shape.score)
 }
 
 // changed follows a change of what is placed on the node.
@@ -88,10 +89,10 @@ func (h *hot) changed(n *node) {
 	}
 }
 
-// first is the index of the first node with the highest score; -1: none.
-func (h *hot) first() int {
+// first is the first node with the highest score.
+func (h *hot) first() rank {
 	if h.most[1] < 0 {
-		return -1
+		return nothing
 	}
 	i := 1
 	for i < h.leaves {
@@ -100,5 +101,5 @@ func (h *hot) first() int {
 			i++
 		}
 	}
-	return i - h.leaves
+	return ranked(h.most[1], int32(i-h.leaves)) //nolint:gosec // bounded by memory
 }

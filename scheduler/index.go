@@ -56,7 +56,21 @@ type view struct {
 	classes  []viewed
 	eligible []bool // by class: counts for spread
 	flat     bool   // the static scores are the same for all
+
+	guesses [sizes * sizes]rank // by the size of the shape: what the latest choice scored
 }
+
+// guess is what was chosen for the latest shape that needs about as much.
+func (v *view) guess(s *Shape) *rank {
+	alloc := &v.classes[0].sample.alloc
+	size := func(kind int) int64 {
+		return min(int64(shareOf(s.score[kind], alloc[kind])>>percentBits), sizes-1)
+	}
+	return &v.guesses[size(cpu)*sizes+size(memory)]
+}
+
+// sizes is how many percent of a node a guess tells apart for each of cpu and memory.
+const sizes = 32
 
 type viewed struct {
 	*class
@@ -207,6 +221,9 @@ func (c *Cluster) follow(n *node, s *Shape, by int) {
 func (s *Shape) count(n *node, by int) {
 	for _, t := range s.service.feeds {
 		t.count(n, by)
+	}
+	if s.plan.bare {
+		return
 	}
 	for _, t := range s.plan.holds {
 		t.count(n, by)

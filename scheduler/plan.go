@@ -8,6 +8,7 @@ import (
 // plan is what the index keeps of a shape: which tallies its terms look at.
 type plan struct {
 	scan bool  // something depends on single nodes in a way that has no index
+	bare bool  // there is none of the following
 	view *view // nil: not looked up yet
 
 	near, far []watch // required affinity and anti-affinity
@@ -64,8 +65,8 @@ func (x *index) watch(t *tally, key string) watch {
 // adopt makes the plan of a shape and the tallies that it needs. With walk, new
 // tallies are counted at once by looking at all placements.
 func (c *Cluster) adopt(s *Shape, walk bool) {
-	t, p, x := &s.template, &plan{}, c.index
-	s.plan = p
+	t, p, x := &s.template, &s.plan, c.index
+	*p = plan{}
 	p.scan = slices.Contains(t.mentions(), "") || slices.Contains(t.Preferences, "")
 	selector := func(term ServiceTerm) watch {
 		w := x.watch(c.selector(s, term.Services, term.TopologyKey == "", walk), term.TopologyKey)
@@ -96,11 +97,12 @@ func (c *Cluster) adopt(s *Shape, walk bool) {
 	if len(t.Spread)+len(t.Preferences) > 0 && !p.scan {
 		c.adoptSpread(s, c.selector(s, []string{s.service.name}, false, walk))
 	}
+	p.bare = p.own == nil && len(p.near)+len(p.far)+len(p.likes)+len(p.spread)+len(p.levels)+len(p.holds) == 0
 }
 
 // adoptSpread plans the spread rules and the preferences.
 func (c *Cluster) adoptSpread(s *Shape, own *tally) {
-	p, x := s.plan, c.index
+	p, x := &s.plan, c.index
 	for _, r := range s.template.Spread {
 		if r.TopologyKey == "" {
 			p.scan = true

@@ -12,26 +12,30 @@ import (
 
 // Shape is a template as one cluster knows it: checked, and ready to be placed
 // many times. Equal templates share one shape.
+//
+// What every choice reads stands first here and in what it points to: among many
+// shapes each line of memory that has to be fetched counts.
 type Shape struct {
+	cluster *Cluster
+	service *service
+
+	need  amounts // what the filters ask for
+	score amounts // what the scores count: see [scoredNeed]
+	lean  bool    // it asks for no host ports and no generic resources
+	plan  plan    // of the index
+
+	generic  []genericNeed
+	profile  string // see [Template.profile]
 	template Template
-	cluster  *Cluster
-	service  *service
-
-	need    amounts // what the filters ask for
-	score   amounts // what the scores count: see [scoredNeed]
-	generic []genericNeed
-
-	profile string // see [Template.profile]
-	plan    *plan  // of the index
 }
 
 // service is what the cluster knows of one service of one stack.
 type service struct {
-	stack, name string
-
 	placed int      // replicas
 	feeds  []*tally // of the index, that count its replicas
 	felt   []watch  // terms of other shapes that name it
+
+	stack, name string
 }
 
 type serviceKey struct{ stack, name string }
@@ -85,6 +89,7 @@ func (c *Cluster) Register(t Template) (*Shape, error) {
 			s.generic = append(s.generic, genericNeed{name, v})
 		}
 	}
+	s.lean = len(s.generic)+len(t.Ports) == 0
 	s.profile = s.template.profile()
 	c.shapes[string(key)] = s
 	c.known = append(c.known, s)
