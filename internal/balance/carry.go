@@ -29,31 +29,57 @@ func newCarriers() carriers {
 func (c *carriers) close() { c.pipes.close() }
 
 // copy carries what comes from src to dst until src's end, for which it returns
-// nil, and counts it.
+// nil, and counts it. What comes in large pieces is spliced.
 func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64) error {
-	from, err := src.SyscallConn()
-	if err != nil {
+	w := way{dst: dst, count: count, reader: reader{carriers: c}, splicer: splicer{pipes: &c.pipes}}
+	var err error
+	if w.from, err = src.SyscallConn(); err != nil {
 		return err
 	}
-	r := reader{carriers: c}
-	read := r.read // made once: each making allocates
-	for {
-		if err := from.Read(read); err != nil {
-			return err
+	if w.to, err = dst.SyscallConn(); err != nil {
+		return err
+	}
+	read, splice, write := w.reader.read, w.splicer.read, w.splicer.write // made once: each making allocates
+	for n := 0; ; {
+		if n < bulk {
+			n, err = w.buffered(read)
+		} else {
+			n, err = w.spliced(splice, write)
 		}
-		if errors.Is(r.err, io.EOF) {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if r.err != nil {
-			return r.err
-		}
-		n, err := dst.Write(r.buf[:r.n])
-		count.Add(uint64(n))
-		r.giveBack()
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// bulk is the size of a piece, in bytes, from which on the next is spliced: below,
+// copying is cheaper than the additional calls.
+const bulk = 16 << 10
+
+// way is one way of a connection.
+type way struct {
+	dst      *net.TCPConn
+	from, to syscall.RawConn
+	count    *atomic.Uint64
+	reader   reader
+	splicer  splicer
+}
+
+// buffered carries one piece by a buffer, and returns its size.
+func (w *way) buffered(read func(uintptr) bool) (int, error) {
+	if err := w.from.Read(read); err != nil {
+		return 0, err
+	}
+	if w.reader.err != nil {
+		return 0, w.reader.err
+	}
+	n, err := w.dst.Write(w.reader.buf[:w.reader.n])
+	w.count.Add(uint64(n)) //nolint:gosec // never negative
+	w.reader.giveBack()
+	return n, err
 }
 
 // reader reads from a socket, into a buffer that it takes only when there is

@@ -42,7 +42,8 @@ type tcpFrontend struct {
 	l       *net.TCPListener
 	bound   netip.AddrPort
 	binding atomic.Pointer[binding]
-	slots   chan struct{} // holds one for each open connection
+	slots   chan struct{} // holds one for each open connection, and one to accept the next
+	open    atomic.Int64
 	done    chan struct{} // closed: accept no more
 	once    sync.Once     // closes done
 	exited  chan struct{} // closed: the accepting goroutine has ended
@@ -73,10 +74,8 @@ func unmapped(a net.Addr) netip.AddrPort {
 func (f *tcpFrontend) bind(of Frontend, p *pool) { f.binding.Store(&binding{of: of, pool: p}) }
 
 func (f *tcpFrontend) status() FrontendStatus {
-	return FrontendStatus{
-		Frontend: f.binding.Load().of, Bound: f.bound,
-		Open: len(f.slots), Full: len(f.slots) == cap(f.slots),
-	}
+	open := int(f.open.Load())
+	return FrontendStatus{Frontend: f.binding.Load().of, Bound: f.bound, Open: open, Full: open == cap(f.slots)}
 }
 
 func (f *tcpFrontend) stop() {
@@ -133,6 +132,7 @@ func (f *tcpFrontend) pause(d time.Duration) bool {
 
 func (f *tcpFrontend) admit(conn *net.TCPConn) {
 	to := f.binding.Load()
+	f.open.Add(1)
 	f.b.tcpOpen.Add(1)
 	f.b.running.Add(1) // until it has left: it may wait where no goroutine does
 	now := time.Now()
@@ -170,6 +170,7 @@ func (c *tcpClient) refuse(RefusedReason) {
 // left gives its place to another client.
 func (c *tcpClient) left() {
 	<-c.f.slots
+	c.f.open.Add(-1)
 	c.f.b.tcpOpen.Add(-1)
 	c.f.b.running.Done()
 }

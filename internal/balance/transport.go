@@ -143,7 +143,7 @@ func receiveSome(conn *net.UnixConn) (some []Handover, more bool, err error) {
 		return nil, false, fmt.Errorf("%d came with a message that names %d", len(fds), len(h.Frontends))
 	}
 	for i, f := range h.Frontends {
-		some = append(some, Handover{Frontend: f, File: os.NewFile(uintptr(fds[i]), f.String())}) //nolint:gosec // the kernel gave it
+		some = append(some, Handover{Frontend: f, File: os.NewFile(uintptr(fds[i]), f.String())})
 	}
 	return some, h.More, nil
 }
