@@ -12,7 +12,6 @@ import (
 	"github.com/rs/zerolog"
 	"gopkg.in/natefinch/lumberjack.v2"
 
-	"github.com/berth-dev/berth/internal/balance"
 	"github.com/berth-dev/berth/internal/cli"
 	"github.com/berth-dev/berth/internal/client"
 	"github.com/berth-dev/berth/internal/daemon"
@@ -41,7 +40,12 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = release() }() // the process ends with it
+	released := false
+	defer func() {
+		if !released {
+			_ = release() // the process ends with it
+		}
+	}()
 	log, err := logger(opts, folders)
 	if err != nil {
 		return err
@@ -59,12 +63,14 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
+	balancer, err := newBalancer(ctx, folders)
+	if err != nil {
+		log.Warn().Err(err).Msg("the published ports are listened at anew")
+	}
 	d, err := daemon.New(daemon.Config{
-		Probing: probing,
-		Balancing: func(waiting func(balance.Key), drained func(balance.Key, string)) daemon.Balancer {
-			return balance.New(ctx, balance.Config{Waiting: waiting, Drained: drained})
-		},
-		Engine: engine, Dirs: folders, Version: version, Build: build(program),
+		Probing:   probing,
+		Balancing: balancer.start,
+		Engine:    engine, Dirs: folders, Version: version, Build: build(program),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
 		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
 			helpers.SetOwner(owner)
@@ -77,7 +83,9 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	log.Info().Str("version", version).Str("engine", engine.Host()).Str("socket", folders.Socket()).Msg("serving")
 	defer log.Info().Msg("ended; containers run on")
 	defer removeHelpers(ctx, helpers, log)
-	return d.Run(ctx, listener)
+	err = d.Run(ctx, listener)
+	released = true
+	return errors.Join(err, balancer.finish(folders, opts.Linger, release, log))
 }
 
 // removeHelpers removes the containers that served this daemon's probes.

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,6 +52,9 @@ type Env struct {
 type ServeOptions struct {
 	LogFormat string // "console" or "json"
 	LogLevel  string
+	// Linger is how long the daemon, once it has ended, waits for the next one to
+	// take over its published ports.
+	Linger time.Duration
 }
 
 // app is what a command has at hand.

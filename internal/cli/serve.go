@@ -28,5 +28,6 @@ func newServe(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.LogFormat, "log-format", "console", "Format of the log (console|json)")
 	cmd.Flags().StringVar(&o.LogLevel, "log-level", "info", "Least level that is logged (debug|info|warn|error)")
+	cmd.Flags().DurationVar(&o.Linger, "linger", 0, "How long, at its end, it waits for the next daemon to take over its published ports")
 	return cmd
 }

@@ -159,7 +159,7 @@ func (s *Starter) start(ctx context.Context) (*Client, error) {
 		return nil, fmt.Errorf("start the daemon: %w", err)
 	}
 	defer func() { _ = stderr.Close() }()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.Program, "serve", "--log-format", "json") // #nosec G204 -- this program itself; it outlives ctx
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.Program, "serve", "--log-format", "json", "--linger", linger) // #nosec G204 -- this program itself; it outlives ctx
 	cmd.Env = append(slices.Clone(s.Environ), BackgroundEnv+"=1")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = stderr, stderr
@@ -230,6 +230,10 @@ func (s *Starter) lastWords() string {
 	lines := strings.Split(string(data), "\n")
 	return "; it said: " + strings.Join(lines[max(0, len(lines)-3):], "; ")
 }
+
+// linger is how long a daemon that is replaced waits for the next one, which
+// takes over its published ports.
+const linger = "5s"
 
 // pollEvery is how often the daemon is asked for while it is to come or go.
 const pollEvery = 5 * time.Millisecond

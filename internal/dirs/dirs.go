@@ -54,6 +54,10 @@ func runtimeBase(env func(string) string) string {
 // Socket is the daemon's socket.
 func (d Dirs) Socket() string { return filepath.Join(d.Runtime, "berth.sock") }
 
+// Heritage is the socket at which a daemon that has ended hands its listening
+// sockets to the next one.
+func (d Dirs) Heritage() string { return filepath.Join(d.Runtime, "next.sock") }
+
 // Lock is the file whose lock the daemon holds while it lives.
 func (d Dirs) Lock() string { return filepath.Join(d.State, "lock") }
 

@@ -381,6 +381,12 @@ func imageRefs(d *Desired) []string {
 		if st.ImageID != "" {
 			refs[st.ImageID] = true
 		}
+		if st.Base != nil {
+			refs[st.Base.Service.Spec.Image] = true
+			if st.Base.ImageID != "" {
+				refs[st.Base.ImageID] = true
+			}
+		}
 	}
 	return sortedKeys(refs)
 }
