@@ -34,6 +34,7 @@ var mayImport = []struct {
 	{"health", []string{"runtime"}},
 	{"scaling", []string{"runtime"}},
 	{"scaling/forecast", nil},
+	{"scaling/simulate", []string{"scaling"}},
 	{"scaling/timetable", []string{"scaling"}},
 	{"scaling/vertical", nil},
 	{"internal/stack", []string{"runtime", "scheduler", "health", "scaling/"}},

@@ -1,0 +1,220 @@
+package simulate_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/berth-dev/berth/scaling"
+	"github.com/berth-dev/berth/scaling/simulate"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func parse(t *testing.T, csv string) simulate.Trace {
+	t.Helper()
+	trace, err := simulate.ParseCSV(strings.NewReader(csv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trace
+}
+
+var cpu50 = scaling.Policy{Max: 10, Metrics: []scaling.Metric{{Source: scaling.FromResource, Name: scaling.CPU, Utilization: 50}}}
+
+func TestParseCSV(t *testing.T) {
+	trace := parse(t, "time, cpu, queue, replicas, memory\n2026-03-01T13:00:00+01:00,1500,2.5,3,1e6\n1772366460.5,0,0,0,0\n")
+	want := simulate.Trace{Metrics: []string{"cpu", "queue", "memory"}, Rows: []simulate.Row{
+		{At: noon, Values: []int64{1500, 2500, 1_000_000}, Replicas: 3},
+		{At: noon.Add(time.Minute + time.Second/2), Values: []int64{0, 0, 0}},
+	}}
+	if diff := cmp.Diff(want, trace); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseCSVFaults(t *testing.T) {
+	tests := []struct{ csv, want string }{
+		{"", "read the first line of the trace: EOF"},
+		{"cpu,time\n", `the first line of the trace names its columns: give "time" and at least one metric`},
+		{"time,replicas\n", `the first line of the trace names its columns: give "time" and at least one metric`},
+		{"time,cpu,cpu\n", `column "cpu" of the trace is declared twice or has no name`},
+		{"time,cpu\n", "the trace has fewer than 2 rows: nothing happens in it"},
+		{"time,cpu\n0,1\n", "the trace has fewer than 2 rows: nothing happens in it"},
+		{"time,cpu\n0,1\n0,1\n", "line 3: the time is not later than that of the row before"},
+		{"time,cpu\nnoon,1\n", `line 2: time: "noon": give one like 2026-03-01T12:00:00Z, or seconds`},
+		{"time,cpu\nNaN,1\n", `line 2: time: "NaN": give one like 2026-03-01T12:00:00Z, or seconds`},
+		{"time,cpu\n0,-1\n", `line 2: cpu: "-1": give a number that is not below 0`},
+		{"time,cpu\n0,NaN\n", `line 2: cpu: "NaN": give a number that is not below 0`},
+		{"time,queue\n0,1e18\n", `line 2: queue: "1e18": give a number that is not below 0`},
+		{"time,cpu,replicas\n0,1,-1\n", `line 2: replicas: "-1": give 0 to 10000`},
+		{"time,cpu\n0\n", "read the trace: record on line 2: wrong number of fields"},
+	}
+	for _, tt := range tests {
+		if _, err := simulate.ParseCSV(strings.NewReader(tt.csv)); err == nil || err.Error() != tt.want {
+			t.Errorf("%q: got %v, want %s", tt.csv, err, tt.want)
+		}
+	}
+}
+
+// One step of load: the decisions and the sums, worked out by hand.
+func TestRunByHand(t *testing.T) {
+	trace := parse(t, "time,cpu,replicas\n0,400,1\n60,2000,1\n120,400,1\n600,0,1\n")
+	steps, sum, err := simulate.Run(cpu50, trace, simulate.Model{Delay: 20 * time.Second, CPU: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// At 60 s: 200 % of one replica asks for 4, which is as far as one may grow. They
+	// are ready at 80 s, and are as many as are needed until 120 s; 5 minutes after
+	// the last decision that said so the number falls to what is needed then.
+	at := map[int]int{0: 1, 45: 1, 60: 4, 75: 4, 120: 4, 390: 4, 405: 1, 585: 1}
+	for _, s := range steps {
+		second := int(s.Decision.At.Sub(trace.Rows[0].At).Seconds())
+		if want, ok := at[second]; ok && s.Decision.Desired != want {
+			t.Errorf("at %d s: got %v, want %d", second, s.Decision, want)
+		}
+	}
+	want := simulate.Summary{
+		Decisions: 40, Changes: 2, Span: 10 * time.Minute, Least: 1, Most: 4,
+		ReplicaSeconds: 60*1 + 345*4 + 195*1, Over: 20 * time.Second,
+	}
+	if sum != want {
+		t.Errorf("got  %+v\nwant %+v", sum, want)
+	}
+}
+
+// From nothing: what has to be done waits until the first replica is ready.
+func TestRunFromZero(t *testing.T) {
+	policy := scaling.Policy{Min: new(0), Max: 10, Metrics: []scaling.Metric{{Source: scaling.FromExternal, Name: "queue", AverageValue: 1000}}}
+	trace := parse(t, "time,queue\n0,0\n100,3\n200,0\n1000,0\n")
+	_, sum, err := simulate.Run(policy, trace, simulate.Model{Delay: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The decision of 105 s is the first to see the queue, and its replicas are ready
+	// at 135 s. The decisions from 105 to 195 s ask for 3, the last of them holds them
+	// until 495 s.
+	want := simulate.Summary{
+		Decisions: 67, Changes: 2, Span: 1000 * time.Second, Most: 3,
+		ReplicaSeconds: 3 * (495 - 105), Over: 35 * time.Second, Unserved: 35 * time.Second,
+	}
+	if sum != want {
+		t.Errorf("got  %+v\nwant %+v", sum, want)
+	}
+}
+
+// A metric that has one target for the whole service, and one by replica.
+func TestRunOtherMetrics(t *testing.T) {
+	policy := scaling.Policy{Max: 10, Metrics: []scaling.Metric{
+		{Source: scaling.FromExternal, Name: "latency", Value: 2000},
+		{Source: scaling.FromReplicas, Name: "open", AverageValue: 10_000},
+		{Source: scaling.FromResource, Name: scaling.Memory, AverageValue: 100},
+	}}
+	trace := parse(t, "time,latency,open,memory\n0,2,40,100\n30,4,40,100\n60,2,40,500\n90,2,40,500\n")
+	steps, sum, err := simulate.Run(policy, trace, simulate.Model{Start: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for _, s := range steps {
+		got = append(got, s.Decision.Desired)
+	}
+	if want := []int{4, 4, 8, 10, 10, 10}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if sum.Over != 30*time.Second {
+		t.Errorf("over for %s", sum.Over)
+	}
+}
+
+func TestRunFaults(t *testing.T) {
+	trace := parse(t, "time,queue\n0,0\n100,3\n")
+	long := parse(t, "time,cpu\n0,0\n16000000,3\n")
+	tests := []struct {
+		policy scaling.Policy
+		trace  simulate.Trace
+		model  simulate.Model
+		want   string
+	}{
+		{scaling.Policy{}, trace, simulate.Model{}, "policy: max: is 0: give 1 to 10000"},
+		{cpu50, simulate.Trace{}, simulate.Model{}, "the trace has no rows"},
+		{scaling.Policy{Max: 3}, trace, simulate.Model{}, `the trace has no column "cpu", which the policy scales by`},
+		{cpu50, long, simulate.Model{}, "the model has no reservation of cpu, which the policy's target is a part of"},
+		{cpu50, long, simulate.Model{CPU: 1}, "the trace spans 4444h26m40s, which is more than 1000000 intervals of 15s: give a longer interval"},
+	}
+	for _, tt := range tests {
+		if _, _, err := simulate.Run(tt.policy, tt.trace, tt.model); err == nil || err.Error() != tt.want {
+			t.Errorf("got %v, want %s", err, tt.want)
+		}
+	}
+}
+
+// What a run decided is decided again from its recording, and a decision that was
+// not made is found.
+func TestReplay(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var csv strings.Builder
+		csv.WriteString("time,cpu\n")
+		for i := range rapid.IntRange(2, 20).Draw(rt, "rows") {
+			fmt.Fprintf(&csv, "%d,%d\n", i*60, rapid.IntRange(0, 8000).Draw(rt, fmt.Sprint("cpu ", i)))
+		}
+		policy := cpu50
+		if rapid.Bool().Draw(rt, "has a behavior") {
+			policy.Behavior = &scaling.Behavior{Down: scaling.Rules{Window: new(time.Minute)}}
+		}
+		steps, sum, err := simulate.Run(policy, parse(t, csv.String()), simulate.Model{CPU: 1000, Delay: time.Duration(rapid.IntRange(0, 90).Draw(rt, "delay")) * time.Second})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if sum.Least < 1 || sum.Most > 10 || sum.ReplicaSeconds < sum.Span.Seconds()*float64(sum.Least) || sum.ReplicaSeconds > sum.Span.Seconds()*float64(sum.Most) || sum.Over > sum.Span {
+			rt.Fatalf("sums that cannot be: %+v", sum)
+		}
+		data, err := json.Marshal(simulate.Recording{Steps: steps})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		var recording simulate.Recording
+		if err := json.Unmarshal(data, &recording); err != nil {
+			rt.Fatal(err)
+		}
+		if err := simulate.Replay(recording); err != nil {
+			rt.Fatal(err)
+		}
+		i := rapid.IntRange(0, len(steps)-1).Draw(rt, "forged")
+		recording.Steps[i].Decision.Desired++
+		if err := simulate.Replay(recording); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("step %d: ", i)) {
+			rt.Fatalf("step %d was forged, but got %v", i, err)
+		}
+	})
+}
+
+func FuzzParseCSV(f *testing.F) {
+	f.Add("time,cpu,replicas\n0,1,1\n1e3,2e3,2\n")
+	f.Add("time,cpu\n2026-03-01T12:00:00Z,NaN\n")
+	f.Add("time,\"c\npu\"\n-5e10,1\n5e10,1e300\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		trace, err := simulate.ParseCSV(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		policy := scaling.Policy{Max: 5, Interval: time.Hour, Metrics: []scaling.Metric{{Source: scaling.FromReplicas, Name: trace.Metrics[0], AverageValue: 1}}}
+		last := trace.Rows[len(trace.Rows)-1].At
+		if last.Sub(trace.Rows[0].At) > 1000*time.Hour {
+			return
+		}
+		steps, _, err := simulate.Run(policy, trace, simulate.Model{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range steps {
+			if s.Decision.Desired < 0 || s.Decision.Desired > 5 {
+				t.Fatalf("got %v", s.Decision)
+			}
+		}
+	})
+}
