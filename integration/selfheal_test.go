@@ -93,10 +93,10 @@ func (s *sick) explained(replica string) api.Explanation {
 }
 
 // steps are the causes of the daemon's steps on a replica, as its log has them.
-func (s *sick) steps(op, replica string) []string {
-	s.t.Helper()
+func (w *world) steps(op, replica string) []string {
+	w.t.Helper()
 	var causes []string
-	for line := range strings.Lines(s.daemonLog()) {
+	for line := range strings.Lines(w.daemonLog()) {
 		var e struct{ Op, Replica, Cause, Message string }
 		if json.Unmarshal([]byte(line), &e) == nil && e.Message == "step" && e.Op == op && e.Replica == replica {
 			causes = append(causes, e.Cause)
@@ -124,21 +124,31 @@ func (w *world) daemonLog() string {
 // "<action> <container's name>".
 func (w *world) happened(since time.Time) map[string]int {
 	w.t.Helper()
+	counts := map[string]int{}
+	for _, m := range w.history(since) {
+		counts[string(m.Action)+" "+m.Actor.Attributes["name"]]++
+	}
+	return counts
+}
+
+// history are the engine's events of the project since a moment, oldest first.
+func (w *world) history(since time.Time) []events.Message {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
 	messages, failed := w.raw.Events(ctx, events.ListOptions{
 		Since: strconv.FormatInt(since.Unix(), 10), Until: strconv.FormatInt(time.Now().Unix()+1, 10), Filters: w.byProject(),
 	})
-	counts := map[string]int{}
+	var all []events.Message
 	for {
 		select {
 		case m := <-messages:
-			counts[string(m.Action)+" "+m.Actor.Attributes["name"]]++
+			all = append(all, m)
 		case err := <-failed:
 			if err != nil && !errors.Is(err, io.EOF) {
 				w.t.Fatalf("read the engine's events: %v", err)
 			}
-			return counts
+			return all
 		}
 	}
 }
