@@ -10,13 +10,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config configures a [Balancer]. Zero values are defaults.
 type Config struct {
 	// MaxOpen bounds the open connections of each TCP frontend, waiting ones
 	// included. When there are as many, it accepts no more: clients wait in the
-	// kernel's queue. Each takes two file descriptors. Default [DefaultMaxOpen].
+	// kernel's queue. Each takes two file descriptors. Default [DefaultMaxOpen], or
+	// less where this process may not have as many descriptors.
 	MaxOpen int
 	// MaxSessions bounds the sessions of each UDP frontend; datagrams of further
 	// clients are dropped. Default [DefaultMaxSessions].
@@ -85,7 +88,7 @@ type frontend interface {
 // New returns a balancer that listens at nothing. It starts no goroutine. The end
 // of ctx makes connects to backends fail; [Balancer.Close] is what ends it well.
 func New(ctx context.Context, cfg Config) *Balancer {
-	cfg.MaxOpen = cmp.Or(max(cfg.MaxOpen, 0), DefaultMaxOpen)
+	cfg.MaxOpen = cmp.Or(max(cfg.MaxOpen, 0), defaultMaxOpen())
 	cfg.MaxSessions = cmp.Or(max(cfg.MaxSessions, 0), DefaultMaxSessions)
 	cfg.Connect = cmp.Or(max(cfg.Connect, 0), DefaultConnect)
 	cfg.UDPIdle = cmp.Or(max(cfg.UDPIdle, 0), DefaultUDPIdle)
@@ -95,6 +98,17 @@ func New(ctx context.Context, cfg Config) *Balancer {
 	}
 	b.connecting, b.stop = context.WithCancel(ctx)
 	return b
+}
+
+// descriptorsSpared are for all but connections.
+const descriptorsSpared = 256
+
+func defaultMaxOpen() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 2*DefaultMaxOpen+descriptorsSpared {
+		return DefaultMaxOpen
+	}
+	return max(int(limit.Cur)-descriptorsSpared, descriptorsSpared) / 2 //nolint:gosec // bounded just above
 }
 
 // Route says where a pool's new connections go: the whole truth, as often as one

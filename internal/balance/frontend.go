@@ -70,6 +70,9 @@ type FrontendStatus struct {
 	// Full says that Open has reached [Config.MaxOpen]: new clients wait in the
 	// kernel's queue (TCP), or their datagrams are dropped (UDP).
 	Full bool `json:"full,omitempty"`
+	// AcceptErrors counts the times that a client could not be accepted, for want
+	// of file descriptors or memory: it was tried again.
+	AcceptErrors uint64 `json:"acceptErrors,omitempty"`
 }
 
 // Listening says whether clients can connect.

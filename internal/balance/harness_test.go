@@ -153,11 +153,10 @@ func route(t testing.TB, b *Balancer, r Routing) {
 
 func dial(t testing.TB, addr netip.AddrPort) *net.TCPConn {
 	t.Helper()
-	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(addr))
+	conn, err := dialOnce(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -185,6 +184,14 @@ func askOnce(t testing.TB, addr netip.AddrPort) string {
 	}
 	_ = conn.Close()
 	return name
+}
+
+func dialOnce(addr netip.AddrPort) (*net.TCPConn, error) {
+	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(20 * time.Second))
 }
 
 func poolStatus(t testing.TB, b *Balancer) PoolStatus {

@@ -24,6 +24,7 @@ const (
 
 // When every routed backend has failed a client, they are tried again after a
 // pause: doubled each time, so many times, and no longer than connectWithin in all.
+// For want of descriptors it is tried as often as that time allows.
 const (
 	retryFirst    = 50 * time.Millisecond
 	retryRounds   = 4
@@ -44,6 +45,7 @@ type tcpFrontend struct {
 	binding atomic.Pointer[binding]
 	slots   chan struct{} // holds one for each open connection, and one to accept the next
 	open    atomic.Int64
+	starved atomic.Uint64 // accepts that failed
 	done    chan struct{} // closed: accept no more
 	once    sync.Once     // closes done
 	exited  chan struct{} // closed: the accepting goroutine has ended
@@ -75,7 +77,10 @@ func (f *tcpFrontend) bind(of Frontend, p *pool) { f.binding.Store(&binding{of: 
 
 func (f *tcpFrontend) status() FrontendStatus {
 	open := int(f.open.Load())
-	return FrontendStatus{Frontend: f.binding.Load().of, Bound: f.bound, Open: open, Full: open == cap(f.slots)}
+	return FrontendStatus{
+		Frontend: f.binding.Load().of, Bound: f.bound,
+		Open: open, Full: open == cap(f.slots), AcceptErrors: f.starved.Load(),
+	}
 }
 
 func (f *tcpFrontend) stop() {
@@ -111,8 +116,12 @@ func (f *tcpFrontend) accept() {
 			continue
 		}
 		<-f.slots
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		f.starved.Add(1)
 		pause = min(max(2*pause, acceptFirst), acceptMost)
-		if !f.pause(pause) || errors.Is(err, net.ErrClosed) {
+		if !f.pause(pause) {
 			return
 		}
 	}
@@ -184,51 +193,54 @@ func abort(conn *net.TCPConn) {
 // connect finds a backend that accepts, beginning with be, and carries the
 // connection there. When no backend is routed any more, the client waits again.
 func (c *tcpClient) connect(p *pool, be *backend) {
-	began := time.Now()
-	var tried []*backend
-	for round := 0; ; {
-		if c.try(p, be) {
-			return
-		}
-		tried = append(tried, be)
-		if be = p.another(c, tried, time.Now()); be != nil {
-			continue
+	until := time.Now().Add(connectWithin)
+	for round := 0; ; round++ {
+		starved := false
+		var tried []*backend
+		for be != nil {
+			err := c.try(p, be)
+			if err == nil {
+				return
+			}
+			starved = starved || ours(err)
+			tried = append(tried, be)
+			be = p.another(c, tried, time.Now())
 		}
 		routed, changed := p.routedFor(c.wants)
-		switch {
-		case !routed:
-			p.admit(c, time.Now())
-			return
-		case round == retryRounds || time.Since(began) > connectWithin || c.f.b.connecting.Err() != nil:
-			p.refuse(c, RefusedUnreachable)
-			return
+		if routed {
+			if round >= retryRounds && !starved || time.Now().After(until) || c.f.b.connecting.Err() != nil {
+				p.refuse(c, RefusedUnreachable)
+				return
+			}
+			pause(c.f.b.connecting, retryFirst<<min(round, retryRounds), changed)
+			be = p.another(c, nil, time.Now())
 		}
-		pause(c.f.b.connecting, retryFirst<<round, changed)
-		round++
-		tried = tried[:0]
-		if be = p.another(c, nil, time.Now()); be == nil {
+		if be == nil {
 			p.admit(c, time.Now())
 			return
 		}
 	}
 }
 
+// errUnrouted says that a backend was unrouted while it was being connected to.
+var errUnrouted = errors.New("it was unrouted")
+
 // try connects to one backend, and carries the connection there if it accepts.
-func (c *tcpClient) try(p *pool, be *backend) bool {
+func (c *tcpClient) try(p *pool, be *backend) error {
 	began := time.Now()
 	server, err := c.dial(p, be)
 	now := time.Now()
 	if err != nil {
-		p.failed(be, began, now, !ours(err))
-		return false
+		p.failed(be, began, now, !ours(err) && c.f.b.connecting.Err() == nil)
+		return err
 	}
 	r := newRelay(c, p, be, server)
 	if !p.connected(be, r, now.Sub(began)) {
 		abort(server)
-		return false
+		return errUnrouted
 	}
 	r.start()
-	return true
+	return nil
 }
 
 func (c *tcpClient) dial(p *pool, be *backend) (*net.TCPConn, error) {
