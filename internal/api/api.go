@@ -126,7 +126,11 @@ type Status struct {
 	Desired  *reconcile.Desired `json:"desired"`
 	Plan     *reconcile.Plan    `json:"plan"`
 	Replicas []Replica          `json:"replicas"`
-	InFlight []reconcile.Step   `json:"inFlight,omitempty"`
+	// Beside are the other containers of these replicas: those that are being replaced.
+	Beside   []Replica        `json:"beside,omitempty"`
+	InFlight []reconcile.Step `json:"inFlight,omitempty"`
+	// Published are the ports at which the balancer listens for the stack.
+	Published []Published `json:"published,omitempty"`
 }
 
 // Replica is what the loop knows of one replica.
@@ -134,8 +138,9 @@ type Replica struct {
 	Service   string            `json:"service"`
 	Slot      int               `json:"slot"`
 	Container runtime.Container `json:"container"`
-	Ready     bool              `json:"ready"`
-	Probed    bool              `json:"probed,omitempty"` // Berth's own probes have their say in Ready
+	Ready     bool              `json:"ready"`            // the container that is wanted is
+	Serves    bool              `json:"serves"`           // this container does, be it the wanted one or one that is being replaced
+	Probed    bool              `json:"probed,omitempty"` // Berth's own probes have their say in Ready and Serves
 	Restarts  int               `json:"restarts"`         // by the engine and by Berth
 	Reason    string            `json:"reason,omitempty"`
 }

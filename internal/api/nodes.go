@@ -81,7 +81,17 @@ type Move struct {
 // Explained answers GET /v1/stacks/{stack}/explain/{service}?slot=N: one entry
 // per replica, or the one asked for.
 type Explained struct {
-	Replicas []Explanation `json:"replicas"`
+	Services []ExplainedService `json:"services,omitempty"` // of the replicas
+	Replicas []Explanation      `json:"replicas"`
+}
+
+// ExplainedService is what the replicas of a service have in common.
+type ExplainedService struct {
+	Rollout   RolloutStatus `json:"rollout"`
+	Published []Published   `json:"published,omitempty"` // by the balancer
+	// Traffic is nil where the balancer does nothing for the service. Where one
+	// replica was asked for, it has the containers of that one alone.
+	Traffic *Traffic `json:"traffic,omitempty"`
 }
 
 // Explanation is all that is known of why a replica is as it is.

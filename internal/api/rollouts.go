@@ -14,13 +14,17 @@ type Rollouts struct {
 
 // RolloutStatus is how the replacement of one service's replicas stands.
 type RolloutStatus struct {
-	Service    string                `json:"service"`
-	Revision   string                `json:"revision"`
-	Replicas   int                   `json:"replicas"`          // wanted
-	Rollout    *reconcile.Rollout    `json:"rollout,omitempty"` // nil: none was needed
-	Held       bool                  `json:"held,omitempty"`    // by command
-	RolledBack *reconcile.RolledBack `json:"rolledBack,omitempty"`
-	Holds      []string              `json:"holds,omitempty"` // what its replicas wait for
+	Service  string             `json:"service"`
+	Revision string             `json:"revision"`
+	Replicas int                `json:"replicas"`          // wanted
+	Rollout  *reconcile.Rollout `json:"rollout,omitempty"` // nil: none was needed
+	Held     bool               `json:"held,omitempty"`    // by command
+	// CanarySteps is how many steps its canary has, 0: none; CanaryHold is how long
+	// each lasts, 0: until somebody resumes the rollout.
+	CanarySteps int                   `json:"canarySteps,omitempty"`
+	CanaryHold  time.Duration         `json:"canaryHold,omitempty"`
+	RolledBack  *reconcile.RolledBack `json:"rolledBack,omitempty"`
+	Holds       []string              `json:"holds,omitempty"` // what its replicas wait for
 }
 
 // The operations of a [RolloutRequest].
@@ -67,4 +71,5 @@ type RolloutChange struct {
 	Total   int                    `json:"total"`
 	Step    int                    `json:"step,omitempty"` // of a canary, from 0
 	Back    bool                   `json:"back,omitempty"` // it is a way back
+	New     bool                   `json:"new,omitempty"`  // the service was not there before: nothing is replaced
 }

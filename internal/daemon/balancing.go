@@ -297,13 +297,6 @@ func frontends(key balance.Key, ports []runtime.Port) []balance.Frontend {
 	return list
 }
 
-// published are the ports at which the balancer listens for a service of a stack.
-func (b *balancing) published(name, service string) []balance.FrontendStatus {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(b.bound[name]), func(s balance.FrontendStatus) bool { return s.Service != service })
-}
-
 // unbalance has the balancer forget a stack that is gone.
 func (l *loop) unbalance(ctx context.Context) {
 	b := l.d.balancing

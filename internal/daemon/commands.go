@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -519,17 +518,7 @@ func (d *Daemon) status(ctx context.Context, name string, look bool) (*api.Statu
 	for _, key := range sortedKeys(l.record.Memory.InFlight) {
 		s.InFlight = append(s.InFlight, l.record.Memory.InFlight[key])
 	}
-	reasons := map[reconcile.Key]string{}
-	for _, h := range l.plan.Holds {
-		reasons[h.Key] = h.Reason
-	}
-	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
-		rep := api.Replica{Service: r.Service, Slot: r.Slot, Ready: r.Ready, Probed: r.Probed, Reason: cmp.Or(reasons[r.Key], r.Why)}
-		if r.Container != nil {
-			rep.Container = r.Container.Clone()
-			rep.Restarts = r.Container.RestartCount + l.record.Memory.RestartsOf(r.Key)
-		}
-		s.Replicas = append(s.Replicas, rep)
-	}
+	s.Replicas, s.Beside = l.replicasLocked()
+	s.Published = l.d.balancing.publishedOf(name, "")
 	return s, nil
 }

@@ -211,7 +211,8 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	}
 	l.record.Memory.EngineDown, l.record.Memory.EngineUp = l.d.health.window()
 	plan, wake := l.decideLocked(obs, now)
-	if l.rollLocked(plan, now) {
+	back := l.rollLocked(plan, now)
+	if back {
 		plan.Steps = nil // they were planned for what has failed
 		l.wakeUp()
 	}
@@ -223,6 +224,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	l.tailLocked(ctx, plan, l.observed)
 	l.saveIfDueLocked()
 	o := l.outcomeLocked(plan, turn)
+	o.settled = o.settled && !back
 	l.releaseLocked()
 	rest := l.restLocked(plan, now)
 	seen := l.observed
@@ -327,8 +329,13 @@ func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
 	if !o.settled {
 		return o
 	}
-	for _, r := range plan.Rollouts {
-		o.ready = o.ready && r.State != reconcile.RolloutUpdating
+	for _, name := range sortedKeys(plan.Rollouts) {
+		if r := plan.Rollouts[name]; r.State == reconcile.RolloutUpdating {
+			o.ready = false
+			if why := l.restsLocked(name, &r); why != "" {
+				o.notReady = append(o.notReady, fmt.Sprintf("service %s: %s; berth rollout resume %s goes on", name, why, name))
+			}
+		}
 	}
 	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
 		o.ready = o.ready && r.Ready
@@ -337,6 +344,23 @@ func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
 		}
 	}
 	return o
+}
+
+// restsLocked says why a rollout goes on only when somebody says so; empty: it
+// goes on by itself. l.mu is held.
+func (l *loop) restsLocked(service string, r *reconcile.Rollout) string {
+	d := l.record.Desired
+	if done, failed := r.Counts(); done+failed >= r.Total {
+		return "" // only its monitor time is waited for
+	}
+	if d.Services[service].Held {
+		return "its rollout is paused by command"
+	}
+	svc := d.Stack.Service(service)
+	if svc == nil || svc.Rollout.Canary == nil || svc.Rollout.Canary.Hold > 0 || r.RollBack || r.Reached.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("its rollout waits at step %d of %d of the canary", r.Step+1, len(svc.Rollout.Canary.Steps))
 }
 
 // complaint says a failing hold in one line that names its object once.

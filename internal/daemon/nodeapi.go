@@ -136,6 +136,9 @@ func (d *Daemon) explain(ctx context.Context, stackName, service string, slot in
 	if len(out.Replicas) == 0 {
 		return nil, notFound("explain", string(reconcile.ReplicaKey(service, slot)), "there is no such replica")
 	}
+	out.Services = []api.ExplainedService{{
+		Rollout: l.rolloutLocked(service), Published: d.balancing.publishedOf(stackName, service), Traffic: l.trafficLocked(service, slot),
+	}}
 	return out, nil
 }
 

@@ -24,7 +24,7 @@ func (l *loop) rollLocked(plan *reconcile.Plan, now time.Time) bool {
 	}
 	for _, name := range sortedKeys(plan.Rollouts) {
 		r := plan.Rollouts[name]
-		if old, known := l.record.Memory.Rollouts[name]; !known || old.State != r.State || old.Step != r.Step || old.Target != r.Target {
+		if old, known := l.record.Memory.Rollouts[name]; !known || cameFurther(&old, &r) {
 			l.tellRollout(name, &r)
 		}
 	}
@@ -62,12 +62,21 @@ func sameRollout(a, b reconcile.Rollout) bool {
 		a.Progress.Equal(b.Progress) && a.Reached.Equal(b.Reached)
 }
 
+// cameFurther reports whether a rollout stands otherwise than it did, as far as
+// people are told of it.
+func cameFurther(old, r *reconcile.Rollout) bool {
+	wasDone, hadFailed := old.Counts()
+	done, failed := r.Counts()
+	return old.State != r.State || old.Step != r.Step || old.Target != r.Target || old.Total != r.Total || wasDone != done || hadFailed != failed
+}
+
 // tellRollout publishes that a rollout has changed.
 func (l *loop) tellRollout(service string, r *reconcile.Rollout) {
 	done, failed := r.Counts()
 	l.log.Info().Str("service", service).Str("state", string(r.State)).Str("cause", r.Why).Int("done", done).Int("failed", failed).Int("total", r.Total).Msg("rollout")
 	l.feed.publish(api.Event{Time: time.Now(), Type: api.EventRollout, Stack: l.name, Rollout: &api.RolloutChange{
 		Service: service, State: r.State, Why: r.Why, Done: done, Failed: failed, Total: r.Total, Step: r.Step, Back: r.RollBack,
+		New: r.From == "",
 	}})
 }
 
@@ -150,22 +159,39 @@ func (d *Daemon) rollouts(ctx context.Context, name string) (*api.Rollouts, erro
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := &api.Rollouts{Revision: l.record.newest()}
-	w := l.record.Desired
-	for i := range w.Stack.Services {
-		svc := &w.Stack.Services[i]
-		st := w.Services[svc.Name]
-		s := api.RolloutStatus{Service: svc.Name, Revision: svc.Revision, Replicas: w.Replicas(svc), Held: st.Held, RolledBack: st.RolledBack}
-		if r, known := l.record.Memory.Rollouts[svc.Name]; known {
-			s.Rollout = &r
-		}
-		for _, h := range l.plan.Holds {
-			if h.Service == svc.Name && h.Kind != reconcile.HoldIdle {
-				s.Holds = append(s.Holds, complaint(h))
-			}
-		}
-		out.Services = append(out.Services, s)
+	for _, svc := range sortedServices(l.record.Desired.Stack) {
+		out.Services = append(out.Services, l.rolloutLocked(svc))
 	}
 	return out, nil
+}
+
+func sortedServices(s *stack.Stack) []string {
+	names := make([]string, len(s.Services))
+	for i := range s.Services {
+		names[i] = s.Services[i].Name
+	}
+	slices.Sort(names)
+	return names
+}
+
+// rolloutLocked tells how the replacement of a service's replicas stands; l.mu is
+// held.
+func (l *loop) rolloutLocked(service string) api.RolloutStatus {
+	w := l.record.Desired
+	svc, st := w.Stack.Service(service), w.Services[service]
+	s := api.RolloutStatus{Service: service, Revision: svc.Revision, Replicas: w.Replicas(svc), Held: st.Held, RolledBack: st.RolledBack}
+	if c := svc.Rollout.Canary; c != nil {
+		s.CanarySteps, s.CanaryHold = len(c.Steps), c.Hold
+	}
+	if r, known := l.record.Memory.Rollouts[service]; known {
+		s.Rollout = &r
+	}
+	for _, h := range l.plan.Holds {
+		if h.Service == service && h.Kind != reconcile.HoldIdle && h.Key != reconcile.Key("rollout/"+service) {
+			s.Holds = append(s.Holds, complaint(h))
+		}
+	}
+	return s
 }
 
 // controlRollout pauses or resumes the rollouts of services; none named: of all.

@@ -15,10 +15,21 @@ type Readiness struct {
 	Container *runtime.Container // nil: none yet
 	Ready     bool
 	Probed    bool // by Berth's own probes
+	// Serves: Container does, be it the wanted one or one that is to be replaced.
+	Serves bool
 	// Failed says why it will not become ready by itself; empty while it may.
 	Failed string
 	// Why says what its probes have to say; empty: nothing.
 	Why string
+	// Beside are the other containers of the replica, which it is rid of in time.
+	Beside []Standing
+}
+
+// Standing is how one container of a replica stands.
+type Standing struct {
+	Container *runtime.Container
+	Serves    bool
+	Why       string // what its probes have to say
 }
 
 // ReadinessOf tells, for every wanted replica in order, whether it is ready: it
@@ -36,20 +47,28 @@ func ReadinessOf(d *Desired, o *Observed, m *Memory) []Readiness {
 			continue
 		}
 		for _, slot := range v.slotsOf(svc) {
-			cur, olds := v.split(svc, v.replicas[svc.Name][slot])
-			r := Readiness{Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Probed: !svc.Probes.Empty()}
-			if cur == nil && len(olds) > 0 {
-				r.Container = olds[0].Container // shown, but not what is wanted
-			}
-			if cur != nil {
-				r.Container = cur.Container
-				r.Ready, r.Failed = v.readiness(svc, cur)
-				r.Why = v.whyUnready(svc, cur)
-			}
-			all = append(all, r)
+			all = append(all, v.readinessOf(svc, slot))
 		}
 	}
 	return all
+}
+
+func (v *view) readinessOf(svc *stack.Service, slot int) Readiness {
+	r := Readiness{Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Probed: !svc.Probes.Empty()}
+	shown, olds := v.split(svc, v.replicas[svc.Name][slot])
+	switch {
+	case shown != nil:
+		r.Ready, r.Failed = v.readiness(svc, shown)
+	case len(olds) > 0:
+		shown, olds = olds[0], olds[1:] // not what is wanted
+	default:
+		return r
+	}
+	r.Container, r.Serves, r.Why = shown.Container, v.serves(svc, shown), v.whyUnready(svc, shown)
+	for _, c := range olds {
+		r.Beside = append(r.Beside, Standing{Container: c.Container, Serves: v.serves(svc, c), Why: v.whyUnready(svc, c)})
+	}
+	return r
 }
 
 // readiness tells of one container whether it is ready and why it has failed.
