@@ -65,6 +65,7 @@ type view struct {
 	onMove  map[string]int      // by service: the slot that may change its node in this turn
 	moving  map[string]Hold     // services with a start still to come, and the hold that says why
 
+	slots      map[string][]int    // by service, as far as they were asked for
 	rollouts   map[string]*rolling // by service, as far as they were asked for
 	balances   map[string]bool     // by service: the balancer holds its ports
 	portHashes map[string]string
@@ -87,7 +88,7 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 	v := &view{
 		d: d, o: o, m: m, now: now,
 		plan:     &Plan{Rollouts: map[string]Rollout{}, RollBack: map[string]string{}, Routes: map[string]Routing{}},
-		rollouts: map[string]*rolling{},
+		rollouts: map[string]*rolling{}, slots: map[string][]int{},
 		balances: map[string]bool{}, portHashes: map[string]string{}, leaving: map[string]bool{},
 		dependents: map[string][]string{},
 		replicas:   map[string]map[int][]*member{},
@@ -327,9 +328,7 @@ func (v *view) tellRolledBack(svc *stack.Service) {
 	v.hold(h)
 }
 
-func (v *view) want(service string) Want {
-	return cmp.Or(v.d.Services[service].Want, WantAbsent)
-}
+func (v *view) want(service string) Want { return v.d.Services[service].want() }
 
 // retire takes a replica away that is no longer wanted.
 func (v *view) retire(svc *stack.Service, slot int, cs []*member) {

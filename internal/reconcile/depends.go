@@ -53,6 +53,8 @@ func (v *view) dependency(dep stack.Dependency) (HoldKind, string) {
 	switch {
 	case svc == nil || want == WantAbsent || v.d.Replicas(svc) == 0:
 		return "", "" // not part of what runs (another profile, --no-deps, scaled to none)
+	case v.d.Services[dep.Service].Rest != nil:
+		return "", "" // the first connection wakes it
 	case want != WantRunning:
 		return HoldFailing, fmt.Sprintf("dependency %s is to be %s; start it first", dep.Service, want)
 	}

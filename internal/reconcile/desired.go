@@ -1,12 +1,14 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scaling"
 )
 
 // Want is what a service's replicas are to be.
@@ -66,6 +68,15 @@ type ServiceState struct {
 	// changed, and from which revision, for the cause of a replacement.
 	ChangedFrom string   `json:"changedFrom,omitempty"`
 	Changed     []string `json:"changed,omitempty"`
+	// Auto is how many replicas the autoscaler has decided on; nil: nothing yet.
+	Auto *int `json:"auto,omitempty"`
+	// AutoHeld: the autoscaler only watches until it is resumed.
+	AutoHeld bool `json:"autoHeld,omitempty"`
+	// Rest is how the service rests because nobody uses it; nil: it does not.
+	Rest *Rest `json:"rest,omitempty"`
+	// Size are limits that take the place of the file's, as they were found to fit;
+	// 0: as the file says.
+	Size Size `json:"size,omitzero"`
 	// Base is what the service goes back to when its present revision fails; nil
 	// once all its replicas have that one.
 	Base *Base `json:"base,omitempty"`
@@ -78,6 +89,58 @@ type ServiceState struct {
 	// RolledBack says that the service stands on an earlier revision than the one
 	// declared last, and why; nil: it does not.
 	RolledBack *RolledBack `json:"rolledBack,omitempty"`
+}
+
+// Rest says how a service rests, and why. The first connection to a port that the
+// balancer holds wakes it.
+type Rest struct {
+	Do    scaling.IdleAction `json:"do"`
+	Why   string             `json:"why"`
+	Since time.Time          `json:"since"`
+}
+
+// Size is a replica's limits.
+type Size struct {
+	NanoCPUs int64 `json:"nanoCpus,omitempty"`
+	Memory   int64 `json:"memory,omitempty"` // bytes
+}
+
+// want is what a service's replicas are to be now: one that is to run may rest.
+func (s ServiceState) want() Want {
+	want := cmp.Or(s.Want, WantAbsent)
+	if s.Rest == nil || want != WantRunning {
+		return want
+	}
+	switch s.Rest.Do {
+	case scaling.IdleStop:
+		return WantStopped
+	case scaling.IdlePause:
+		return WantPaused
+	default:
+		return want
+	}
+}
+
+// throttled is how much CPU a replica of a resting service gets, in nanocores: a
+// twentieth of a core.
+const throttled = 50_000_000
+
+// limits are those of a service's replicas.
+func (s ServiceState) limits(l runtime.Limits) runtime.Limits {
+	if s.Size.NanoCPUs > 0 {
+		l.NanoCPUs, l.CPUQuota, l.CPUPeriod = s.Size.NanoCPUs, 0, 0
+	}
+	if s.Size.Memory > 0 {
+		if l.MemorySwap > 0 {
+			l.MemorySwap += s.Size.Memory - l.Memory // the swap itself stays as large
+		}
+		l.Memory = s.Size.Memory
+		l.MemoryReservation = min(l.MemoryReservation, l.Memory)
+	}
+	if s.Rest != nil && s.Rest.Do == scaling.IdleThrottle {
+		l.NanoCPUs, l.CPUQuota, l.CPUPeriod = throttled, 0, 0
+	}
+	return l
 }
 
 // Base is a revision that was rolled out as a whole.
@@ -143,10 +206,14 @@ type OneOff struct {
 
 // Replicas returns how many replicas of svc are wanted.
 func (d *Desired) Replicas(svc *stack.Service) int {
-	if st, ok := d.Services[svc.Name]; ok && st.Scale != nil {
+	switch st := d.Services[svc.Name]; {
+	case st.Scale != nil:
 		return *st.Scale
+	case st.Auto != nil:
+		return *st.Auto
+	default:
+		return svc.Replicas
 	}
-	return svc.Replicas
 }
 
 // Observed is what an engine holds of one stack.

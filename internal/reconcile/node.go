@@ -98,7 +98,7 @@ func (v *view) parent(svc *stack.Service, slot int) string {
 // limitsOn are a service's limits on a node. A CPU limit beyond the node's own is
 // no ceiling, and an engine on cgroup v1 refuses it.
 func (v *view) limitsOn(svc *stack.Service, name string) runtime.Limits {
-	l := svc.Spec.Limits
+	l := v.d.Services[svc.Name].limits(svc.Spec.Limits)
 	n := v.nodeNamed(name)
 	if n == nil || n.Parent == "" || n.Capacity.CPU == 0 || svc.Spec.Fixed.CgroupParent != "" {
 		return l
@@ -182,16 +182,4 @@ func (v *view) done(svc *stack.Service, c *member) bool {
 		return true
 	}
 	return v.jobs[svc.Name] && c.State == runtime.Exited && c.ExitCode == 0 && c.id.Revision == svc.Revision
-}
-
-// slotsOf are the slots of a service that are to have a container.
-func (v *view) slotsOf(svc *stack.Service) []int {
-	if slots, ok := v.places.slots[svc.Name]; ok {
-		return slots
-	}
-	slots := make([]int, v.d.Replicas(svc))
-	for i := range slots {
-		slots[i] = i + 1
-	}
-	return slots
 }

@@ -363,10 +363,18 @@ func (v *view) stopped(svc *stack.Service, slot int, cs []*member) {
 			return
 		}
 		if !v.waitsForDependents(c, key) {
-			v.step(v.stopStep(svc, slot, c, "stopped by command"))
+			v.step(v.stopStep(svc, slot, c, v.restCause(svc, "stopped by command")))
 		}
 		return
 	}
+}
+
+// restCause is why a service's replicas are not to run.
+func (v *view) restCause(svc *stack.Service, otherwise string) string {
+	if rest := v.d.Services[svc.Name].Rest; rest != nil {
+		return rest.Why
+	}
+	return otherwise
 }
 
 // keep looks after a container that is as declared.
@@ -395,7 +403,7 @@ func (v *view) move(svc *stack.Service, slot int, c *member, want Want) bool {
 		return v.start(svc, slot, c, "created, not started")
 	case runtime.Running:
 		if want == WantPaused {
-			s.Op, s.Cause = OpPause, "paused by command"
+			s.Op, s.Cause = OpPause, v.restCause(svc, "paused by command")
 			v.step(s)
 			return true
 		}

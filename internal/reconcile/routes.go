@@ -161,7 +161,7 @@ func (v *view) drains(s Step) *Hold {
 
 // route tells the balancer what to do for a service.
 func (v *view) route(svc *stack.Service) {
-	if want := v.want(svc.Name); !v.balanced(svc) || want == WantAbsent || want == WantStopped {
+	if want := v.d.Services[svc.Name].Want; !v.balanced(svc) || want != WantRunning && want != WantPaused && want != WantCreated {
 		return
 	}
 	r := Routing{Ports: svc.Spec.Ports, Balance: svc.Balance}
