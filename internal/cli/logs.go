@@ -101,13 +101,9 @@ func (a *app) logs(ctx context.Context, services []string, o *logsOptions) error
 	if o.follow {
 		return l.follow(ctx, list, began)
 	}
-	var failed []error
-	for i := range list {
-		err := l.read(ctx, list[i].ID, shortName(&list[i]), opts)
-		if err != nil && ctx.Err() != nil {
-			return err
-		}
-		failed = append(failed, err) // such as a log driver that cannot be read; the others can
+	failed := l.merge(ctx, list)
+	if ctx.Err() != nil && len(failed) > 0 {
+		return failed[0]
 	}
 	return errors.Join(failed...)
 }
