@@ -50,6 +50,7 @@ var mayImport = []struct {
 	{"compose-examples", nil},
 	{"compose-examples/quickstart/", []string{"compose-examples/quickstart/"}},
 	{"compose-examples/selfheal/", []string{"compose-examples/selfheal/"}},
+	{"compose-examples/rollout/", []string{"compose-examples/rollout/"}},
 	{"compose-examples/shop/", []string{"compose-examples/shop/"}},
 	{"compose-examples/images/", nil},
 }
