@@ -108,7 +108,7 @@ func defaultMaxOpen() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 2*DefaultMaxOpen+descriptorsSpared {
 		return DefaultMaxOpen
 	}
-	return max(int(limit.Cur)-descriptorsSpared, descriptorsSpared) / 2 //nolint:gosec // bounded just above
+	return max(int(limit.Cur)-descriptorsSpared, descriptorsSpared) / 2
 }
 
 // Route says where a pool's new connections go: the whole truth, as often as one

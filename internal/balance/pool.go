@@ -304,7 +304,7 @@ func (p *pool) joined(be *backend, l link) (ok bool) {
 	be.open--
 	drained := p.drainedLocked(be)
 	p.mu.Unlock()
-	p.tellDrained(be, drained)
+	p.tellDrained(drained)
 	return false
 }
 
@@ -325,7 +325,7 @@ func (p *pool) failed(be *backend, began, now time.Time, blame bool) {
 	be.open--
 	drained := p.drainedLocked(be)
 	p.mu.Unlock()
-	p.tellDrained(be, drained)
+	p.tellDrained(drained)
 }
 
 // blame makes a backend avoided that failed what began at began. Of connects that
@@ -349,20 +349,22 @@ func (p *pool) ended(be *backend, l link) {
 	be.open--
 	drained := p.drainedLocked(be)
 	p.mu.Unlock()
-	p.tellDrained(be, drained)
+	p.tellDrained(drained)
 }
 
-func (p *pool) drainedLocked(be *backend) bool {
+// drainedLocked returns a backend's name when it is drained, and forgets it when it is
+// gone too.
+func (p *pool) drainedLocked(be *backend) string {
 	if be.Routed || be.open > 0 {
-		return false
+		return ""
 	}
 	p.forgetGone()
-	return true
+	return be.ID
 }
 
-func (p *pool) tellDrained(be *backend, drained bool) {
-	if drained && p.b.cfg.Drained != nil {
-		p.b.cfg.Drained(p.key, be.ID)
+func (p *pool) tellDrained(id string) {
+	if id != "" && p.b.cfg.Drained != nil {
+		p.b.cfg.Drained(p.key, id)
 	}
 }
 

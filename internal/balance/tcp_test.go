@@ -561,6 +561,71 @@ func TestCloseLetsConnectionsEnd(t *testing.T) {
 	}
 }
 
+func TestWhoWaitsIsTurnedAwayWithTheFrontend(t *testing.T) {
+	for name, end := range map[string]func(*Balancer) error{
+		"not asked for": func(b *Balancer) error { b.Apply(t.Context(), nil); return nil },
+		"closed":        func(b *Balancer) error { return b.Close(t.Context()) },
+	} {
+		b := newBalancer(t, Config{})
+		route(t, b, Routing{Policy: RoundRobin}) // keeps the pool
+		conn := dial(t, listen(t, b, TCP))
+		eventually(t, "the client waits", func() bool { return poolStatus(t, b).Waiting == 1 })
+		if err := end(b); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); !isReset(err) {
+			t.Errorf("%s: the client saw %v, want a reset", name, err)
+		}
+		if s := poolStatus(t, b); s.Waiting != 0 || s.Refused[RefusedClosed] != 1 {
+			t.Errorf("%s: pool %+v", name, s)
+		}
+	}
+}
+
+// The frontend of no address in particular is reached by both families.
+func TestFrontendOfAllAddresses(t *testing.T) {
+	b := newBalancer(t, Config{})
+	route(t, b, Routing{Backends: []Backend{serve(t, "a", nil).backend()}})
+	s := b.Apply(t.Context(), []Frontend{{Key: web, Protocol: TCP, Target: 80}})
+	if !s[0].Listening() {
+		t.Fatal(s[0].Reason)
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		if name := askOnce(t, netip.AddrPortFrom(netip.MustParseAddr(host), s[0].Bound.Port())); name != "a" {
+			t.Errorf("at %s served by %s", host, name)
+		}
+	}
+}
+
+func TestBackendAddress(t *testing.T) {
+	ip, elsewhere := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddrPort("127.0.0.1:4000")
+	be := Backend{IP: ip, Addrs: map[Port]netip.AddrPort{{TCP, 80}: elsewhere}}
+	for port, want := range map[Port]netip.AddrPort{
+		{TCP, 80}: elsewhere,
+		{UDP, 80}: netip.AddrPortFrom(ip, 80),
+		{TCP, 81}: netip.AddrPortFrom(ip, 81),
+	} {
+		if got := be.addr(port); got != want {
+			t.Errorf("%v is at %v, want %v", port, got, want)
+		}
+	}
+	if got := (Backend{}).addr(Port{TCP, 80}); got.IsValid() {
+		t.Errorf("a backend without an address is at %v", got)
+	}
+}
+
+// A backend that cannot be reached by a port is not given its connections.
+func TestBackendWithoutThePortIsLeftOut(t *testing.T) {
+	b := newBalancer(t, Config{})
+	route(t, b, Routing{Backends: []Backend{{ID: "none", Routed: true}, serve(t, "a", nil).backend()}})
+	addr := listen(t, b, TCP)
+	for range 3 {
+		if name := askOnce(t, addr); name != "a" {
+			t.Errorf("served by %s", name)
+		}
+	}
+}
+
 func TestCloseCutsWhatIsLeft(t *testing.T) {
 	b := New(t.Context(), Config{})
 	route(t, b, Routing{Backends: []Backend{serve(t, "a", nil).backend()}})
