@@ -99,6 +99,7 @@ func TestProposalPerReplica(t *testing.T) {
 		{"up, the unready use nothing", cpu(30), 3, "300u 500 700", 60, 4, ""},
 		{"up, what was started just now uses nothing", cpu(30), 3, "300h 500 700", 60, 4, ""},
 		{"up, but not with the unready", cpu(30), 3, "400 500u 700u", 40, 3, turned},
+		{"up a little, but not with a pending one", cpu(50), 5, "580 580 580 580 580 0p", 58, 5, turned},
 		{"up, pending replicas use nothing", cpu(30), 3, "600 600 0p", 60, 4, ""},
 		{"failed ones are not there", cpu(30), 2, "500 700 900f 900f", 60, 4, ""},
 		{"those being removed are not there", cpu(30), 2, "500 700 0d", 60, 4, ""},
@@ -123,6 +124,7 @@ func TestProposalPerReplica(t *testing.T) {
 		{"unready and missing, within", cpu(50), 3, "100u 450 -", 45, 3, tolerance},
 		{"more replicas than wanted, moving against", cpu(50), 2, "400 400 400 400 -", 40, 2, turned},
 		{"fewer wanted than counted", cpu(100), 2, "500 500 500 500 -", 50, 2, against},
+		{"more wanted than there are", cpu(50), 6, "900 900 -", 90, 6, against},
 		{"nothing used", cpu(80), 3, "0 0 0", 0, 0, ""},
 
 		{"mean", plain(15000), 3, "20000 10000 30000", 20000, 4, ""},
@@ -499,6 +501,8 @@ func TestLimits(t *testing.T) {
 		{"no way down", scaling.Rules{}, scaling.Rules{Select: scaling.SelectDisabled}, 50,
 			[][2]int{{5, 50}}, scaling.ScaleDownLimit},
 		{"the minimum", scaling.Rules{}, scaling.Rules{}, 50, [][2]int{{1, 3}}, scaling.TooFewReplicas},
+		{"each of two periods has its own beginning", scaling.Rules{Limits: []scaling.Limit{limit(num, 2, 15), limit(num, 3, 60)}}, scaling.Rules{}, 10,
+			[][2]int{{50, 13}, {50, 15}, {50, 17}, {50, 19}, {50, 21}}, scaling.ScaleUpLimit},
 		{"both directions count", scaling.Rules{Limits: []scaling.Limit{limit(num, 4, 60)}}, scaling.Rules{}, 10,
 			[][2]int{{14, 14}, {10, 10}, {50, 14}}, scaling.ScaleUpLimit},
 	}

@@ -15,14 +15,14 @@ import (
 func drawRules(t *rapid.T, name string) scaling.Rules {
 	var r scaling.Rules
 	if rapid.Bool().Draw(t, name+" has a window") {
-		r.Window = new(time.Duration(rapid.IntRange(0, 600).Draw(t, name+" window")) * time.Second)
+		r.Window = new(time.Duration(5*rapid.IntRange(0, 120).Draw(t, name+" window")) * time.Second)
 	}
 	r.Select = rapid.SampledFrom([]scaling.Select{"", scaling.SelectMax, scaling.SelectMin, scaling.SelectDisabled}).Draw(t, name+" select")
 	for i := range rapid.IntRange(0, 3).Draw(t, name+" limits") {
 		r.Limits = append(r.Limits, scaling.Limit{
 			Unit:   rapid.SampledFrom([]scaling.Unit{scaling.Replicas, scaling.Percent}).Draw(t, fmt.Sprint(name, " unit ", i)),
 			Value:  rapid.IntRange(1, 200).Draw(t, fmt.Sprint(name, " value ", i)),
-			Period: time.Duration(rapid.IntRange(1, 600).Draw(t, fmt.Sprint(name, " period ", i))) * time.Second,
+			Period: time.Duration(5*rapid.IntRange(1, 60).Draw(t, fmt.Sprint(name, " period ", i))) * time.Second,
 		})
 	}
 	return r
@@ -33,9 +33,9 @@ func drawPolicy(t *rapid.T) scaling.Policy {
 		Max: rapid.IntRange(1, 50).Draw(t, "max"),
 		Metrics: []scaling.Metric{
 			{Source: scaling.FromResource, Name: scaling.CPU, Utilization: rapid.Int64Range(1, 300).Draw(t, "utilization")},
-			{Source: scaling.FromExternal, Name: "queue", AverageValue: rapid.Int64Range(1, 5000).Draw(t, "queue")},
+			{Source: scaling.FromExternal, Name: "queue", AverageValue: rapid.Int64Range(1, 5000).Draw(t, "queue target")},
 		},
-		Tolerance: scaling.Tolerance{Up: new(rapid.Float64Range(0, 1).Draw(t, "up")), Down: new(rapid.Float64Range(0, 1).Draw(t, "down"))},
+		Tolerance: scaling.Tolerance{Up: new(rapid.SampledFrom([]float64{0, 0.1, 0.1, 0.5}).Draw(t, "up")), Down: new(rapid.SampledFrom([]float64{0, 0.1, 0.1, 0.5}).Draw(t, "down"))},
 	}
 	p.Min = new(rapid.IntRange(0, p.Max).Draw(t, "min"))
 	if rapid.Bool().Draw(t, "has a behavior") {
@@ -44,22 +44,32 @@ func drawPolicy(t *rapid.T) scaling.Policy {
 	return p
 }
 
+// oneIn is true once in a while.
+func oneIn(t *rapid.T, n int, label string) bool { return rapid.IntRange(1, n).Draw(t, label) == 1 }
+
 func drawInput(t *rapid.T, now time.Time, current int) scaling.Input {
 	in := scaling.Input{Current: current}
-	if rapid.Bool().Draw(t, "queue is known") {
-		in.External = []scaling.External{{Metric: "queue", Value: rapid.Int64Range(-1, 200_000).Draw(t, "queue")}}
+	if !oneIn(t, 8, "queue is not known") {
+		in.External = []scaling.External{{Metric: "queue", Value: rapid.Int64Range(-1, 20_000).Draw(t, "queue")}}
 	}
+	most := rapid.Int64Range(0, 3000).Draw(t, "use at most")
 	for i := range rapid.IntRange(0, 12).Draw(t, "replicas") {
 		d := func(s string) string { return fmt.Sprint(s, " of ", i) }
-		in.Replicas = append(in.Replicas, scaling.Replica{
-			Phase: rapid.SampledFrom([]scaling.Phase{scaling.Pending, scaling.Running, scaling.Running, scaling.Failed, scaling.Removing}).Draw(t, d("phase")),
-			Ready: rapid.Bool().Draw(t, d("ready")), WasReady: rapid.Bool().Draw(t, d("was ready")),
+		r := scaling.Replica{
+			Phase: scaling.Running, Ready: !oneIn(t, 5, d("not ready")), WasReady: rapid.Bool().Draw(t, d("was ready")),
 			Started: now.Add(-time.Duration(rapid.IntRange(-100, 1000).Draw(t, d("age"))) * time.Second),
 			Samples: []scaling.Sample{{
-				Metric: scaling.CPU, Missing: rapid.Bool().Draw(t, d("missing")), At: now,
-				Value: rapid.Int64Range(-1, 5000).Draw(t, d("value")), Reservation: rapid.Int64Range(0, 2000).Draw(t, d("reservation")),
+				Metric: scaling.CPU, Missing: oneIn(t, 5, d("missing")), At: now,
+				Value: rapid.Int64Range(-1, most).Draw(t, d("value")), Reservation: rapid.SampledFrom([]int64{1000, 1000, 500}).Draw(t, d("reservation")),
 			}},
-		})
+		}
+		if oneIn(t, 4, d("not running")) {
+			r.Phase = rapid.SampledFrom([]scaling.Phase{scaling.Pending, scaling.Failed, scaling.Removing}).Draw(t, d("phase"))
+		}
+		if oneIn(t, 100, d("no reservation")) {
+			r.Samples[0].Reservation = 0
+		}
+		in.Replicas = append(in.Replicas, r)
 	}
 	return in
 }
