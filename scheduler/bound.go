@@ -105,6 +105,25 @@ func (b *bound) row(row int64) int64 {
 // slack is for the rounding of shares and needs to steps.
 const slack = 4
 
+// cell bounds one cell of a row, from the bounds of all of the row and of the
+// balance; it is below zero where no leader in the cell has room.
+func (b *bound) cell(row int64, c *cell, fit, gain int64) int64 {
+	ahead, w := int64(c.ahead), &b.policy.weights
+	if !b.quick {
+		return min(fit, b.fit(row, ahead)) + w[scoreBalanced]*b.balance(ahead, gain)
+	}
+	left, memoryLeft := b.full[cpu]-c.least[cpu], b.full[memory]-c.least[memory]
+	if left|memoryLeft < 0 {
+		return -1
+	}
+	if w[scoreMost] == 0 {
+		fit = min(fit, w[scoreLeast]*b.mean(b.weight[0]*left.whole()+b.weight[1]*memoryLeft.whole()))
+	} else {
+		fit = min(fit, b.fit(row, ahead))
+	}
+	return fit + w[scoreBalanced]*b.balance(ahead, gain)
+}
+
 // fit bounds one cell, without the balance.
 func (b *bound) fit(row, ahead int64) int64 {
 	if b.sum == 0 {

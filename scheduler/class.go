@@ -59,8 +59,9 @@ type group struct {
 
 // cell is the leaders in it, sorted by member.
 type cell struct {
-	ahead   int32 // its place in the row
-	first   int32 // index of the first leader's node
+	ahead   int32    // its place in the row
+	first   int32    // index of the first leader's node
+	least   [2]share // that any of them uses
 	leaders []leader
 }
 
@@ -155,8 +156,8 @@ func (cl *class) enter(i int32, m *member) {
 		if l.use == m.use && cl.members[l.member].alike(m) {
 			cl.join(l.member, i)
 			if i < l.member {
-				copy(c.leaders[to+1:j+1], c.leaders[to:j])
-				c.set(to, leader{m.use, i, m.index})
+				c.leaders = slices.Delete(c.leaders, j, j+1)
+				c.insert(to, leader{m.use, i, m.index})
 			}
 			return
 		}
@@ -221,7 +222,20 @@ func (cl *class) leave(i int32, was *member) {
 	case len(c.leaders) == 0:
 		cl.close(row, at)
 	default:
-		c.first = c.leaders[0].index
+		c.without(was.use)
+	}
+}
+
+// without follows that a leader of such a use has gone.
+func (c *cell) without(use [2]share) {
+	c.first = c.leaders[0].index
+	if use[cpu] > c.least[cpu] && use[memory] > c.least[memory] {
+		return
+	}
+	c.least = c.leaders[0].use
+	for i := range c.leaders {
+		l := &c.leaders[i]
+		c.least = [2]share{min(c.least[cpu], l.use[cpu]), min(c.least[memory], l.use[memory])}
 	}
 }
 
@@ -230,7 +244,7 @@ func (cl *class) cell(m *member) *cell {
 	row, ahead := m.place()
 	at, found := findCell(cl.rows[row], ahead)
 	if !found {
-		c := cell{ahead: ahead}
+		c := cell{ahead: ahead, least: m.use}
 		if last := len(cl.spareCells) - 1; last >= 0 {
 			c.leaders, cl.spareCells = cl.spareCells[last], cl.spareCells[:last]
 		}
@@ -262,6 +276,18 @@ func findCell(row []cell, ahead int32) (at int, found bool) {
 	return low, low < len(row) && row[low].ahead == ahead
 }
 
+// within is the cells of a row, which has some, from one place to another.
+func within(row []cell, low, high int32) []cell {
+	from, to := 0, len(row)
+	if row[0].ahead < low {
+		from, _ = findCell(row, low)
+	}
+	if row[to-1].ahead > high {
+		to, _ = findCell(row, high+1)
+	}
+	return row[min(from, to):to]
+}
+
 // find is the place of the first leader from the member on.
 func (c *cell) find(member int32) int {
 	low, high := 0, len(c.leaders)
@@ -278,9 +304,5 @@ func (c *cell) find(member int32) int {
 func (c *cell) insert(at int, l leader) {
 	c.leaders = slices.Insert(c.leaders, at, l)
 	c.first = c.leaders[0].index
-}
-
-func (c *cell) set(at int, l leader) {
-	c.leaders[at] = l
-	c.first = c.leaders[0].index
+	c.least = [2]share{min(c.least[cpu], l.use[cpu]), min(c.least[memory], l.use[memory])}
 }

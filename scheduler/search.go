@@ -101,28 +101,28 @@ func (q *query) bound(cl *class) *bound {
 // gain most. It returns false when no later row can have a better member.
 func (q *query) searchRow(bound *bound, row int, b *rank) bool {
 	weight := q.policy.weights[scoreBalanced]
+	low, high := bound.open(int64(row))
+	cells := within(bound.class.rows[row], low, high)
+	if len(cells) == 0 {
+		return true
+	}
 	fit := int64(math.MaxInt32) // more than any score
 	if bound.ordered {
 		if fit = bound.row(int64(row)); fit+weight*bound.gain < b.score() {
 			return false
 		}
 	}
-	cells := bound.class.rows[row]
-	low, high := bound.open(int64(row))
 	i, step := 0, 1
 	if bound.apart < 0 {
 		i, step = len(cells)-1, -1
 	}
 	for ; i >= 0 && i < len(cells); i += step {
 		c := &cells[i]
-		if c.ahead < low || c.ahead > high {
-			continue
-		}
 		gain := bound.falling(int64(c.ahead))
 		if fit+weight*gain < b.score() {
 			return true
 		}
-		most := min(fit, bound.fit(int64(row), int64(c.ahead))) + weight*bound.balance(int64(c.ahead), gain)
+		most := bound.cell(int64(row), c, fit, gain)
 		switch r := ranked(most, c.first); {
 		case r <= *b:
 		case most > b.score():
