@@ -106,8 +106,13 @@ vuln: .bin/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities (needs v
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz.sh
 
+# One after the other also under -j: they would measure each other.
 .PHONY: bench
-bench: build ## Measure Berth against the raw engine in one run (BENCHFLAGS)
+bench: ## Run bench-engine, bench-scheduler, bench-packing and bench-peers in turn
+	@for part in engine scheduler packing peers; do $(MAKE) --no-print-directory bench-$$part; done
+
+.PHONY: bench-engine
+bench-engine: build ## Measure Berth against the raw engine in one run (BENCHFLAGS)
 	go run ./integration/bench -berth bin/berth $(BENCHFLAGS)
 
 .PHONY: bench-go
