@@ -146,18 +146,15 @@ func (t Table) Active(now time.Time) (Firing, bool) {
 	return f, found
 }
 
-// setBack is more than a change from summer time sets a clock back.
-const setBack = 3 * time.Hour
-
 // around returns the last firing that is not after now, and the next one; either
 // is zero where there is none within five years.
 func (l *line) around(now time.Time) (last, next time.Time) {
 	local := now.In(l.zone)
 	_, offset := local.Zone()
 	wall := local.UTC().Add(time.Duration(offset) * time.Second)
-	w := wall.Add(setBack)
+	w := wall.Add(repeated(local) + time.Second)
 	for {
-		// Prev is strictly before; a time on the minute itself has come.
+		// Prev is strictly before; what is shown now has come.
 		if w = l.calendar.Prev(w); w.IsZero() {
 			return time.Time{}, l.instant(l.calendar.Next(wall))
 		}
@@ -165,6 +162,22 @@ func (l *line) around(now time.Time) (last, next time.Time) {
 			return at, l.instant(l.calendar.Next(w))
 		}
 	}
+}
+
+// repeated is by how much the clock was set back, while it shows for the second
+// time what it has shown before; otherwise 0. What it showed in between is over,
+// though it is later on the wall.
+func repeated(local time.Time) time.Duration {
+	start, _ := local.ZoneBounds()
+	if start.IsZero() {
+		return 0
+	}
+	_, offset := local.Zone()
+	_, before := start.Add(-1).Zone()
+	if by := time.Duration(before-offset) * time.Second; local.Sub(start) < by {
+		return by
+	}
+	return 0
 }
 
 // instant is when a wall clock of the zone first shows w, or has passed it.

@@ -87,16 +87,19 @@ func TestScheduleAcrossSummerTime(t *testing.T) {
 // Looked at every minute over the days around changes of the clock, a schedule
 // fires as often as its wall-clock time comes, and what was next comes true.
 func TestScheduleMinuteByMinute(t *testing.T) {
-	for _, zone := range []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"} {
+	changes := map[string][2][2]int{ // month and day before the clock changes
+		"UTC": {{2, 27}, {12, 30}}, "Europe/Berlin": {{3, 28}, {10, 24}}, "America/New_York": {{3, 7}, {10, 31}}, "Australia/Lord_Howe": {{4, 4}, {10, 3}},
+	}
+	for zone, days := range changes {
 		loc, err := time.LoadLocation(zone)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, expr := range []string{"30 2 * * *", "*/20 * * * *", "0 0 * * *", "45 1-3 * * *", "0 8 * * mon"} {
 			table := parse(t, timetable.Schedule{Name: "x", Cron: expr, TimeZone: zone, Min: new(1)})
-			for _, day := range []time.Time{time.Date(2026, 3, 7, 0, 0, 0, 0, loc), time.Date(2026, 3, 28, 0, 0, 0, 0, loc),
-				time.Date(2026, 4, 4, 0, 0, 0, 0, loc), time.Date(2026, 10, 3, 0, 0, 0, 0, loc), time.Date(2026, 10, 24, 0, 0, 0, 0, loc)} {
-				shown := map[string]bool{} // walls seen that day by day
+			for _, md := range days {
+				day := time.Date(2026, time.Month(md[0]), md[1], 0, 0, 0, 0, loc)
+				shown := map[string]bool{} // wall-clock times that it has fired at
 				last, _ := table.Active(day.Add(-time.Minute))
 				for now := day; now.Before(day.Add(60 * time.Hour)); now = now.Add(time.Minute) {
 					f, _ := table.Active(now)
@@ -209,4 +212,15 @@ func FuzzSchedule(f *testing.F) {
 			t.Fatalf("%q at %s: since %s, next %s", expr, now, fired.At, fired.Next)
 		}
 	})
+}
+
+func BenchmarkActive(b *testing.B) {
+	table, _ := timetable.Parse([]timetable.Schedule{
+		{Cron: "* * * * *", TimeZone: "Europe/Berlin", Min: new(5)},
+		{Cron: "0 8 * * mon-fri", TimeZone: "Europe/Berlin", Min: new(5)},
+		{Cron: "0 0 1 1 *", TimeZone: "America/New_York", Replicas: new(0)},
+	})
+	for b.Loop() {
+		table.Active(noon)
+	}
 }
