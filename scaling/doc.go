@@ -7,7 +7,11 @@
 // state that reads back from JSON as it was written.
 //
 // [Decide] is the horizontal autoscaler of Kubernetes on figures that the caller
-// has measured. Other subjects have a file each, and may feed the same decision.
+// has measured, which [UsageBetween] makes of raw samples. [Concurrency] follows
+// the work under way within seconds, as Knative does, and [Idle] puts a service to
+// rest that nobody uses. Below are, each a package of its own: what the time of
+// day makes of a policy (timetable), how large a replica is to be (vertical), what
+// will be needed soon (forecast), and trying a policy out on a trace (simulate).
 //
 // Invariants:
 //   - the number decided is never outside the policy's minimum and maximum;
