@@ -21,6 +21,7 @@ x-berth:
 services:
   api:
     image: shop/api
+    deploy: {resources: {reservations: {cpus: "0.1"}}}
     ports: [{target: 8080, name: web}]
     healthcheck: {test: [CMD, check]}
     depends_on: {db: {condition: service_healthy}}

@@ -25,6 +25,10 @@ func FuzzLoad(f *testing.F) {
 		service("ports: [{target: 80, name: a}, {target: 53, protocol: udp, name: b}], x-berth: {probes: {startup: {log: {pattern: 'x+'}}, readiness: {https: {port: a, path: '/${A}', headers: {B: 1}}}, liveness: {tcp: {port: 1}, period: 1m, onFailure: {exec: [c]}}}}"),
 		service("healthcheck: {test: [CMD, x]}, depends_on: {db: {condition: service_healthy}}, x-berth: {onUnhealthy: stop, dependsOn: {whileUnready: stop, deadline: 1s}, probes: {liveness: {exec: [a], onFailure: {webhook: 'http://x'}}, readiness: {grpc: {port: 2}}}}") + "  db: {image: a, x-berth: {probes: {readiness: {docker: true}}}}\n",
 		service("volumes: ['/a:/b', /c], networks: {default: {aliases: [x]}}, pre_start: [{command: a, volumes: ['/d:/b'], network_mode: none, per_replica: true}, {image: b, networks: [default], env_file: []}], post_start: [{command: a b, environment: [A]}], pre_stop: [{command: [c], user: root}]"),
+		service("deploy: {endpoint_mode: vip, replicas: 3, update_config: {parallelism: 0, delay: 1s, monitor: 2s, max_failure_ratio: '.3', failure_action: rollback, order: start-first}, rollback_config: {parallelism: 2, failure_action: continue}}, ports: ['80:80', '81-82:81/udp', '83/sctp']"),
+		service("scale: 2, ports: ['80:80'], expose: [81], x-berth: {publish: balanced, rollout: {maxSurge: 150%, maxUnavailable: 0, minReady: 1s, progressDeadline: 2s, canary: {steps: [5%, '${A}'], hold: 1m}}, drain: 1s, balance: {policy: source-hash, hold: 0s, maxHeld: 0}, discovery: ready, imageUpdate: {schedule: '*/5 * * * 1', policy: none}}") + "x-berth: {revisions: 3}\n",
+		service("ports: [{target: 80, name: p}], deploy: {resources: {reservations: {cpus: '1', memory: 1M}, limits: {cpus: '2'}}}, x-berth: {warm: 2, resources: {mode: auto, min: {cpus: .1}, max: {memory: 2G}}, autoscale: {min: 1, max: 5, tolerance: 0.1, metrics: [{cpu: {utilization: 70}}, {latency: {averageValue: 5ms}}, {prometheus: {metric: a, port: p, labels: {b: 1}, value: 3}}, {exec: {command: [c], averageValue: 1k}}, {webhook: {url: 'http://d', value: 1e3}}], behavior: {scaleUp: {stabilizationWindow: 1s, selectPolicy: Min, policies: [{type: Percent, value: 50, period: 1m}]}}}}"),
+		service("ports: [80], x-berth: {autoscale: {min: 0, max: 2, concurrency: {target: 1.5, stableWindow: 20s, panicWindow: 2s, panicThreshold: 2}, idle: {after: 5m, action: stop, grace: 10s}, schedules: [{cron: '0 8 * * 1-5', timeZone: Europe/Berlin, min: 1}, {cron: '@weekly', replicas: 0}], predict: {enabled: true, period: 24h}}}"),
 		"x-berth: {weights: {taints: 3}, nodes: [{name: a, cpus: 1e-3, network: 1t, taints: ['a:NoExecute'], resources: {x: 1}}]}\nservices: {}\n",
 	} {
 		f.Add([]byte(seed))
@@ -51,6 +55,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("the second load fails: %v", err)
 		}
 		placeable(t, got.Stack)
+		scalable(t, got.Stack)
 		for _, s := range got.Stack.Services {
 			if o := again.Stack.Service(s.Name); o == nil || o.Revision != s.Revision {
 				t.Errorf("service %s has another revision the second time", s.Name)

@@ -26,7 +26,8 @@ func TestScoresAreTheSchedulers(t *testing.T) {
 	}
 }
 
-// TestPublishedSchemaIsDescribed wants a description of each key of placement.
+// TestPublishedSchemaIsDescribed wants a description of each key of placement and
+// of scaling.
 func TestPublishedSchemaIsDescribed(t *testing.T) {
 	var doc struct {
 		Defs map[string]any `json:"$defs"`
@@ -34,7 +35,7 @@ func TestPublishedSchemaIsDescribed(t *testing.T) {
 	if err := json.Unmarshal(berthSchema, &doc); err != nil {
 		t.Fatal(err)
 	}
-	for _, def := range []string{"node", "nodesFile", "serviceTerm", "preferredServiceTerm", "nodeTerm", "preferredNodeTerm", "affinity", "antiAffinity", "toleration", "spread"} {
+	for _, def := range []string{"node", "nodesFile", "serviceTerm", "preferredServiceTerm", "nodeTerm", "preferredNodeTerm", "affinity", "antiAffinity", "toleration", "spread", "amounts", "target", "metric", "direction", "autoscale"} {
 		d, ok := doc.Defs[def].(map[string]any)
 		if !ok {
 			t.Fatalf("there is no %s", def)

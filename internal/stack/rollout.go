@@ -149,12 +149,13 @@ func (s *Service) FixedPort() bool {
 
 // MayBalance reports whether the balancer is to hold the service's ports by what
 // the file says: two of its containers may be there at once, and both would need
-// one host port. A service that is scaled up later comes to be balanced as well.
+// one host port; or the number of replicas follows the connections, or they wake
+// it. A service that is scaled up later comes to be balanced as well.
 func (s *Service) MayBalance() bool {
 	switch {
 	case s.Publish == PublishDirect || len(s.Spec.Ports) == 0 || !ownNetwork(s.Spec.NetworkMode):
 		return false
-	case s.Publish == PublishBalanced:
+	case s.Publish == PublishBalanced, s.Autoscale != nil && s.Autoscale.ByBalancer():
 		return true
 	}
 	return s.FixedPort() && s.mayOverlap()
@@ -164,7 +165,7 @@ func (s *Service) MayBalance() bool {
 // one replica, may be there at once on one node.
 func (s *Service) mayOverlap() bool {
 	surge, _, _ := s.Rollout.Bounds(max(s.Replicas, 1))
-	return s.Replicas > 1 || surge > 0 || s.Rollout.Canary != nil ||
+	return s.Replicas > 1 || surge > 0 || s.Rollout.Canary != nil || s.Warm > 0 || s.Autoscale != nil && s.Autoscale.Most() > 1 ||
 		s.Update.Order == StartFirst || s.RollBack.Order == StartFirst
 }
 

@@ -18,7 +18,6 @@ import (
 func percent(n int) *stack.Share { return &stack.Share{Percent: n, IsShare: true} }
 func count(n int) *stack.Share   { return &stack.Share{Count: n} }
 
-// duration is a pointer to a length of time, where nil is none.
 func duration(d time.Duration) *time.Duration { return &d }
 
 // loaded is the service web of a file that has the keys.

@@ -152,6 +152,12 @@ type Service struct {
 	Balance     Balance      `json:"balance"`
 	Discovery   Discovery    `json:"discovery,omitempty"`
 	ImageUpdate *ImageUpdate `json:"imageUpdate,omitempty"`
+	// Autoscale decides how many replicas there are, where Replicas is the number to
+	// begin with; Vertical decides their limits. Warm is how many more are kept
+	// paused, to be there at once.
+	Autoscale *Autoscale `json:"autoscale,omitempty"`
+	Vertical  *Vertical  `json:"vertical,omitempty"`
+	Warm      int        `json:"warm,omitempty"`
 	// Placement is what the scheduler must know of each replica. It is no part of
 	// Revision: a change of it may move replicas, but one that stands on a node
 	// that still suits it is not created anew.

@@ -174,6 +174,9 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 	if err := t.imageUpdate(&s, c, ext.get("imageUpdate")); err != nil {
 		return s, err
 	}
+	if err := t.scaled(&s, c, ext); err != nil {
+		return s, err
+	}
 	s.Placement, err = t.placement(c, &s, ext)
 	return s, err
 }
