@@ -12,7 +12,7 @@ BENCHSTAT := v0.0.0-20251023143056-3684bd442cc8
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 20s
 BENCHFLAGS ?=
-PROBE_SECONDS ?= 30
+PROBE_SECONDS ?= 60
 TESTFLAGS ?=
 PORT ?= 8080
 # The race detector needs a C compiler; without one the tests run without it and say so.
@@ -131,7 +131,7 @@ bench-peers: ## Place the same tasks with swarmkit's scheduler and with Berth's 
 	cd scheduler/peers && go run . $(BENCHFLAGS)
 
 .PHONY: bench-probes
-bench-probes: ## Measure 1,000 TCP and HTTP probes a second, for PROBE_SECONDS (30) each
+bench-probes: ## Measure 1,000 TCP and HTTP probes a second, for PROBE_SECONDS (60) each, and what grows or drifts
 	go test -run '^$$' -bench Probes -benchtime $(PROBE_SECONDS)x -timeout 30m ./health
 
 .PHONY: bench-packing

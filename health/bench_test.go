@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	goruntime "runtime"
+	"runtime/metrics"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -115,8 +116,9 @@ func cpu(tb testing.TB) time.Duration {
 }
 
 // BenchmarkProbes sends 1,000 probes a second, one second for each iteration, and
-// reports what that takes of one core, how late the probes are sent, and the
-// growth of goroutines and file descriptors from the first second to the last.
+// reports what that takes of one core, how late the probes are sent, whether they
+// are sent later in the second half than in the first (drift), and the growth of
+// goroutines, file descriptors and live memory from the one to the other.
 func BenchmarkProbes(b *testing.B) {
 	const replicas = 1000
 	for _, kind := range []string{"tcp", "http"} {
@@ -147,14 +149,16 @@ func BenchmarkProbes(b *testing.B) {
 
 func measure(b *testing.B, p *Prober, s *spy) {
 	b.Helper()
-	var late []time.Duration
-	var goroutines, files []int // one sample a second
+	var late, medians []time.Duration   // of all probes, and of those of each second
+	var goroutines, files, memory []int // one sample a second; bytes
 	probes, used, began := s.results.Load(), cpu(b), time.Now()
 	last := began
 	for b.Loop() {
 		time.Sleep(time.Second - time.Since(began)%time.Second)
 		goroutines, files = append(goroutines, goruntime.NumGoroutine()), append(files, openFiles(b))
-		late, last = append(late, p.lateness(last)...), time.Now()
+		second := p.lateness(last)
+		late, last, medians = append(late, second...), time.Now(), append(medians, median(second))
+		memory = append(memory, liveHeap())
 	}
 	wall := time.Since(began)
 	if len(late) == 0 {
@@ -169,6 +173,25 @@ func measure(b *testing.B, p *Prober, s *spy) {
 	b.ReportMetric(float64(s.failed.Load()), "failed")
 	b.ReportMetric(grown(goroutines), "goroutines-grown")
 	b.ReportMetric(grown(files), "files-grown")
+	b.ReportMetric(grown(memory)/1024, "KiB-grown")
+	half := len(medians) / 2
+	b.ReportMetric(ms(median(medians[half:])-median(medians[:half])), "ms-drift")
+}
+
+// liveHeap is how many bytes the last collection left, in use by objects.
+func liveHeap() int {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	return int(s[0].Value.Uint64()) //nolint:gosec // far below
+}
+
+// median of what may be empty, and stays as it is.
+func median(of []time.Duration) time.Duration {
+	if len(of) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(of))
+	return sorted[len(sorted)/2]
 }
 
 // grown compares the least sample of the second half with that of the first:
