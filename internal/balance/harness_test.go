@@ -8,11 +8,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var web = Key{Stack: "shop", Service: "web"}
@@ -44,16 +47,16 @@ type server struct {
 
 func serve(t testing.TB, name string, handle func(*net.TCPConn)) *server {
 	t.Helper()
-	return serveAt(t, name, "127.0.0.1:0", handle)
-}
-
-func serveAt(t testing.TB, name, addr string, handle func(*net.TCPConn)) *server {
-	t.Helper()
-	l, err := net.Listen("tcp", addr)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{name: name, l: l.(*net.TCPListener), conns: map[*net.TCPConn]struct{}{}}
+	return serveBy(t, name, l.(*net.TCPListener), handle)
+}
+
+func serveBy(t testing.TB, name string, l *net.TCPListener, handle func(*net.TCPConn)) *server {
+	t.Helper()
+	s := &server{name: name, l: l, conns: map[*net.TCPConn]struct{}{}}
 	if handle == nil {
 		handle = s.answer
 	}
@@ -114,13 +117,38 @@ func backendAt(id string, addr netip.AddrPort) Backend {
 // refusing returns a backend where nobody listens.
 func refusing(t testing.TB, id string) Backend {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	be, _ := refusingUntil(t, id)
+	return be
+}
+
+// refusingUntil returns a backend where nobody listens until a server is started.
+// Its port is held meanwhile, so that nobody else can be there.
+func refusingUntil(t testing.TB, id string) (be Backend, start func()) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	_ = l.Close()
-	return backendAt(id, addr)
+	file := os.NewFile(uintptr(fd), id)
+	t.Cleanup(func() { _ = file.Close() })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*unix.SockaddrInet4).Port))
+	return backendAt(id, addr), func() {
+		if err := unix.Listen(fd, 16); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.FileListener(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serveBy(t, id, l.(*net.TCPListener), nil)
+	}
 }
 
 func newBalancer(t testing.TB, cfg Config) *Balancer {

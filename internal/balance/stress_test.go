@@ -109,7 +109,7 @@ func TestNoClientFailsWhileABackendIsWell(t *testing.T) {
 				}
 			})
 		}
-		for range rapid.IntRange(1, 8).Draw(rt, "changes") {
+		for range rapid.IntRange(1, 5).Draw(rt, "changes") {
 			routed, named := flags.Draw(rt, "routed"), flags.Draw(rt, "named")
 			routed[rapid.IntRange(0, 3).Draw(rt, "well")] = true
 			set(routed, named)

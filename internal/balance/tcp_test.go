@@ -135,7 +135,7 @@ func TestRefusedConnectIsTriedElsewhere(t *testing.T) {
 
 func TestOnlyBackendIsNeverAvoided(t *testing.T) {
 	b := newBalancer(t, Config{})
-	bad := refusing(t, "a")
+	bad, start := refusingUntil(t, "a")
 	route(t, b, Routing{Backends: []Backend{bad}})
 	addr := listen(t, b, TCP)
 	if err := fate(addr); !isReset(err) {
@@ -144,7 +144,7 @@ func TestOnlyBackendIsNeverAvoided(t *testing.T) {
 	if s := poolStatus(t, b); s.Refused[RefusedUnreachable] != 1 || s.Open != 0 {
 		t.Errorf("pool %+v", s)
 	}
-	serveAt(t, "a", bad.Addrs[Port{TCP, 80}].String(), nil)
+	start()
 	if name := askOnce(t, addr); name != "a" { // at once, though it has failed just now
 		t.Errorf("served by %s", name)
 	}
