@@ -163,6 +163,7 @@ const (
 	EventHold    EventType = "hold"    // a hold appeared or its reason changed
 	EventProbe   EventType = "probe"   // what probes say of a replica changed
 	EventRollout EventType = "rollout" // a service's rollout came further
+	EventScale   EventType = "scale"   // the number of a service's replicas was decided anew
 	EventSettled EventType = "settled" // last: what was waited for is reached, or can't be
 )
 
@@ -177,6 +178,7 @@ type Event struct {
 	Hold    *reconcile.Hold `json:"hold,omitempty"`
 	Probe   *Probed         `json:"probe,omitempty"`
 	Rollout *RolloutChange  `json:"rollout,omitempty"`
+	Scaling *Scaling        `json:"scaling,omitempty"`
 	Dur     time.Duration   `json:"dur,omitempty"`    // of a step, when it ended
 	Err     string          `json:"err,omitempty"`    // of a failed step, or why it could not be reached
 	Status  string          `json:"status,omitempty"` // of a long step's progress: "Downloading"

@@ -60,6 +60,8 @@ type Config struct {
 	// Balancing makes the balancer that holds published ports of services with
 	// more than one replica; nil: there is none, and the engine publishes all ports.
 	Balancing Balancing
+	// Meter measures containers for the autoscaler; nil: nothing is measured.
+	Meter Meter
 	// NewerImage names the image that follows a service's; nil: it is the same one.
 	NewerImage NewerImage
 	// LocalEngine: the engine publishes ports on this very machine, so a port can
@@ -183,6 +185,7 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.running.Go(func() { d.resync(ctx) })
 	d.running.Go(func() { d.autoheal.run(ctx) })
 	d.running.Go(func() { d.updateImages(ctx) })
+	d.running.Go(func() { d.scaleAll(ctx) })
 	if d.prober != nil {
 		d.running.Go(func() { d.probeAll(ctx) })
 	}

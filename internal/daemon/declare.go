@@ -147,6 +147,12 @@ func (d *declaring) state(name string) reconcile.ServiceState {
 	}
 	was := d.before.Services[name]
 	st.ChangedFrom, st.Changed, st.Held, st.Resumed = was.ChangedFrom, was.Changed, was.Held, was.Resumed
+	if svc.Autoscale != nil {
+		st.Auto, st.AutoHeld = was.Auto, was.AutoHeld
+	}
+	if svc.Vertical != nil && svc.Vertical.Mode == stack.Resize {
+		st.Size = was.Size
+	}
 	if old.Revision != svc.Revision {
 		st.ChangedFrom, st.Changed = old.Revision, reconcile.Changed(old, svc)
 	}

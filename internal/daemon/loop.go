@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -40,6 +41,8 @@ type loop struct {
 	claimed  []chan struct{}                         // those whose observation is under way
 	closed   bool                                    // the stack is gone; a later up makes a new loop
 	routed   map[string]bool                         // services the balancer knows; of the loop alone
+	scaling  atomic.Bool                             // a look at the scaling is under way
+	sizes    map[string]*api.Sizing                  // by service, as last looked at
 	finished []finished                              // steps that have ended since the last turn began
 	probing  map[string]bool                         // what the prober knows of this stack
 	ways     map[string]map[health.Role]health.Route // of the probes, by container ID
@@ -268,6 +271,7 @@ func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *recon
 	n.placing.Lock()
 	defer n.placing.Unlock()
 	l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
+	l.wakeRestingLocked()
 	l.probeLocked(l.observed)
 	l.balanceLocked(l.observed)
 	l.observed.Tails, l.observed.OOMs = l.tailsLocked(), l.oomsLocked()

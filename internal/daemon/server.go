@@ -113,6 +113,7 @@ func (d *Daemon) routes() http.Handler {
 	}))
 	mux.HandleFunc("GET "+stack+"/follow", d.handleFollow)
 	d.rolloutRoutes(mux, stack)
+	d.scalingRoutes(mux, stack)
 	d.nodeRoutes(mux)
 	return mux
 }

@@ -1,0 +1,501 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/balance"
+	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scaling"
+	"github.com/berth-dev/berth/scaling/forecast"
+	scalesim "github.com/berth-dev/berth/scaling/simulate"
+	"github.com/berth-dev/berth/scaling/timetable"
+	"github.com/berth-dev/berth/scaling/vertical"
+)
+
+// Meter measures containers for the autoscaler.
+type Meter interface {
+	// Stats reads the counters of running containers, by ID. Those that cannot be
+	// read are missing.
+	Stats(ctx context.Context, containers []runtime.Container) map[string]runtime.Stats
+	// Value asks for one value of a source that is asked, in thousandths: of a page, a
+	// command or an address. at is the container that is asked; nil: a webhook.
+	Value(ctx context.Context, src *stack.MetricSource, at *Metered) (int64, error)
+}
+
+// Metered is a container that is asked for a metric.
+type Metered struct {
+	Container *runtime.Container
+	// Address is where the port of a page is reached.
+	Address string
+}
+
+// scaleTick is how often it is looked whether a service is in use and whether a
+// decision is due.
+const scaleTick = time.Second
+
+// keptDecisions is how many decisions of a service are remembered.
+const keptDecisions = 60
+
+// scaled is what is remembered of the scaling of one service. What is stored
+// survives the daemon.
+type scaled struct {
+	State       scaling.State            `json:"state,omitzero"`
+	Concurrency scaling.ConcurrencyState `json:"concurrency,omitzero"`
+	Used        time.Time                `json:"used,omitzero"` // when somebody last used it
+	History     *vertical.History        `json:"history,omitempty"`
+	Series      *forecast.Series         `json:"series,omitempty"`
+	Resized     time.Time                `json:"resized,omitzero"` // when its limits were last looked at
+
+	begun    scaling.State // before the first of steps
+	steps    []scalesim.Step
+	last     *api.Scaling
+	due      time.Time
+	sizeDue  time.Time
+	stats    map[string]runtime.Stats // of the last measurement, by container ID
+	ready    map[string]readyFact
+	load     []scaling.Load
+	pool     balance.PoolStatus // as last looked at
+	counters balance.PoolStatus // at the last decision
+	counted  time.Time
+	ooms     map[string]time.Time
+}
+
+// readyFact is since when a container's run is ready, or is not.
+type readyFact struct {
+	started time.Time
+	ready   bool
+	was     bool
+	since   time.Time
+}
+
+// scaleAll looks after the number, the rest and the size of all services that ask
+// for it, until ctx ends.
+func (d *Daemon) scaleAll(ctx context.Context) {
+	ticker := time.NewTicker(scaleTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if d.health.away() != nil {
+			continue
+		}
+		for _, l := range d.all() {
+			if !l.scales() || !l.scaling.CompareAndSwap(false, true) {
+				continue // its last look still measures
+			}
+			d.running.Go(func() {
+				defer l.scaling.Store(false)
+				l.scale(ctx, time.Now())
+			})
+		}
+	}
+}
+
+// scales reports whether a stack has a service whose number or size is decided.
+func (l *loop) scales() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.record.Desired
+	if d == nil || d.Stack == nil || d.Down != nil || d.Lost || l.observed == nil || l.plan == nil {
+		return false
+	}
+	return slices.ContainsFunc(d.Stack.Services, func(s stack.Service) bool { return s.Autoscale != nil || s.Vertical != nil })
+}
+
+// scale looks at each such service once.
+func (l *loop) scale(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	d, obs, plan := l.record.Desired, l.observed, l.plan
+	facts := reconcile.ReadinessOf(d, obs, &l.record.Memory)
+	l.mu.Unlock()
+	for i := range d.Stack.Services {
+		svc := &d.Stack.Services[i]
+		if svc.Autoscale == nil && svc.Vertical == nil {
+			continue
+		}
+		look := scaleLook{l: l, d: d, svc: svc, obs: obs, plan: plan, now: now, s: l.scaledOf(svc.Name)}
+		for _, f := range facts {
+			if f.Service == svc.Name {
+				look.facts = append(look.facts, f)
+			}
+		}
+		look.take(ctx)
+	}
+}
+
+// scaledOf is what is remembered of a service.
+func (l *loop) scaledOf(service string) *scaled {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.record.Scaling == nil {
+		l.record.Scaling = map[string]*scaled{}
+	}
+	s := l.record.Scaling[service]
+	if s == nil {
+		s = &scaled{}
+		l.record.Scaling[service] = s
+	}
+	return s
+}
+
+// scaleLook is one look at one service. All but its outcome is of the goroutine
+// that scales the stack.
+type scaleLook struct {
+	l     *loop
+	d     *reconcile.Desired
+	svc   *stack.Service
+	obs   *reconcile.Observed
+	plan  *reconcile.Plan
+	facts []reconcile.Readiness
+	now   time.Time
+	s     *scaled
+}
+
+func (k *scaleLook) state() reconcile.ServiceState { return k.d.Services[k.svc.Name] }
+
+// take looks whether the service is in use, and decides what is due.
+func (k *scaleLook) take(ctx context.Context) {
+	if k.state().Want != reconcile.WantRunning {
+		return
+	}
+	k.watchReady()
+	k.watchPool()
+	if k.svc.Autoscale != nil {
+		k.rest()
+		if k.state().Rest == nil && k.isDue() {
+			k.decide(ctx)
+		}
+	}
+	if k.svc.Vertical != nil && !k.now.Before(k.s.sizeDue) {
+		k.size(ctx)
+	}
+}
+
+// watchReady notes since when each container is ready.
+func (k *scaleLook) watchReady() {
+	next := map[string]readyFact{}
+	for _, f := range k.facts {
+		if f.Container == nil {
+			continue
+		}
+		old, known := k.s.ready[f.Container.ID]
+		if !known || !old.started.Equal(f.Container.Started) {
+			old = readyFact{started: f.Container.Started, since: k.now}
+		}
+		if old.ready != f.Ready {
+			old.ready, old.since = f.Ready, k.now
+		}
+		old.was = old.was || f.Ready
+		next[f.Container.ID] = old
+	}
+	k.s.ready = next
+}
+
+// maxLoad bounds the remembered loads: ten minutes of one a second.
+const maxLoad = 600
+
+// watchPool notes what the balancer says of the service's use.
+func (k *scaleLook) watchPool() {
+	pool, known := k.l.pool(k.svc.Name)
+	used := pool.Open > 0 || pool.Waiting > 0 || pool.Connections > k.s.pool.Connections
+	if used || k.s.Used.IsZero() || k.s.Used.After(k.now) {
+		k.s.Used = k.now
+	}
+	k.s.pool = pool
+	if known && k.svc.Autoscale != nil && k.svc.Autoscale.Concurrency != nil {
+		k.s.load = append(k.s.load, scaling.Load{At: k.now, AtOnce: float64(pool.Open + pool.Waiting)})
+		k.s.load = slices.Clone(k.s.load[max(0, len(k.s.load)-maxLoad):])
+	}
+}
+
+// pool is what the balancer says of a service.
+func (l *loop) pool(service string) (balance.PoolStatus, bool) {
+	if b := l.d.balancing.b; b != nil {
+		return b.Pool(balance.Key{Stack: l.name, Service: service})
+	}
+	return balance.PoolStatus{}, false
+}
+
+// rest puts the service to rest when nobody has used it for long enough, and
+// wakes it when somebody does.
+func (k *scaleLook) rest() {
+	idle := k.svc.Autoscale.Idle
+	if idle == nil {
+		return
+	}
+	dec := idle.Decide(scaling.Activity{
+		Last: k.s.Used, Open: k.s.pool.Open, Waiting: k.s.pool.Waiting > 0, Busy: k.busy(),
+	}, k.now)
+	resting := k.state().Rest != nil
+	if dec.Rest == resting || k.state().AutoHeld || k.state().Scale != nil {
+		return
+	}
+	if !dec.Rest && dec.Idle > 0 && k.state().Rest.Do != scaling.IdleThrottle {
+		return // asleep by command, and nobody has come
+	}
+	k.l.apply(k.svc.Name, dec.Reason, func(st *reconcile.ServiceState) {
+		st.Rest = nil
+		if dec.Rest {
+			st.Rest = &reconcile.Rest{Do: dec.Do, Why: dec.Reason, Since: k.now}
+		}
+	})
+}
+
+// busy is why the service must not rest although nobody is connected.
+func (k *scaleLook) busy() string {
+	if r := k.plan.Rollouts[k.svc.Name]; r.State == reconcile.RolloutUpdating {
+		return "it is being rolled out"
+	}
+	if k.state().Rest != nil {
+		return ""
+	}
+	for _, f := range k.facts {
+		if !f.Ready {
+			return string(f.Key) + " is not ready"
+		}
+	}
+	return ""
+}
+
+// isDue reports whether it is time to decide the number.
+func (k *scaleLook) isDue() bool {
+	if k.svc.Autoscale.Concurrency != nil {
+		return true // its windows move with each look
+	}
+	return !k.now.Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
+}
+
+func (k *scaleLook) interval() time.Duration {
+	return cmp.Or(k.svc.Autoscale.Policy.Interval, scaling.DefaultInterval)
+}
+
+// policy is the service's policy as its schedules change it now.
+func (k *scaleLook) policy() (scaling.Policy, *timetable.Firing) {
+	p := k.svc.Autoscale.Policy
+	table, errs := timetable.Parse(k.svc.Autoscale.Schedules)
+	if len(errs) > 0 {
+		return p, nil // they were checked when they were loaded
+	}
+	firing, ok := table.Active(k.now)
+	if !ok {
+		return p, nil
+	}
+	return firing.Apply(p), &firing
+}
+
+// decide decides the number of replicas and carries it out.
+func (k *scaleLook) decide(ctx context.Context) {
+	policy, firing := k.policy()
+	measured := !k.now.Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
+	in := scaling.Input{Current: k.d.Replicas(k.svc)}
+	out := &api.Scaling{Service: k.svc.Name, At: k.now, Current: in.Current, Held: k.held()}
+	if firing != nil {
+		out.Schedule = firing.String()
+	}
+	switch {
+	case len(policy.Metrics) > 0 || policy.Fixed != nil || k.svc.Autoscale.Concurrency == nil:
+		if !measured {
+			if k.s.last == nil {
+				return
+			}
+			out = k.s.last
+			break
+		}
+		k.byMetrics(ctx, policy, &in, out)
+	case measured:
+		k.s.due = k.now.Add(k.interval())
+		out.Desired = in.Current
+	default:
+		out.Desired = in.Current
+	}
+	desired := out.Desired
+	if c := k.svc.Autoscale.Concurrency; c != nil && policy.Fixed == nil {
+		desired = k.byConcurrency(c, &policy, in.Current, out, measured)
+	}
+	desired = k.capped(desired, in.Current, out)
+	out.Desired = desired
+	k.l.decided(k.svc.Name, k.s, out)
+	if out.Held != "" || desired == in.Current {
+		return
+	}
+	k.l.apply(k.svc.Name, out.Why(), func(st *reconcile.ServiceState) { st.Auto = &desired })
+}
+
+// held is why a decision is not carried out; empty: it is.
+func (k *scaleLook) held() string {
+	switch st := k.state(); {
+	case st.AutoHeld:
+		return "paused; berth autoscale resume goes on"
+	case st.Scale != nil:
+		return "scaled by hand; berth autoscale resume, or the next up, goes on"
+	default:
+		return ""
+	}
+}
+
+// byMetrics decides by what is measured of the replicas.
+func (k *scaleLook) byMetrics(ctx context.Context, policy scaling.Policy, in *scaling.Input, out *api.Scaling) {
+	k.measure(ctx, in)
+	if k.svc.Autoscale.Season > 0 {
+		in.Forecast = k.expected()
+	}
+	before := k.s.State
+	dec, next := scaling.Decide(policy, before, *in, k.now)
+	k.s.due = dec.Next
+	out.Decision, out.Desired = &dec, dec.Desired
+	if k.svc.Autoscale.Season > 0 {
+		k.observe(&dec)
+	}
+	if out.Held != "" {
+		return // what is not carried out is not remembered as a change
+	}
+	k.s.State = next
+	if len(k.s.steps) == 0 {
+		k.s.begun = before
+	}
+	k.s.steps = append(k.s.steps, scalesim.Step{Policy: policy, Input: *in, Decision: dec})
+	if extra := len(k.s.steps) - keptDecisions; extra > 0 {
+		k.s.begun = scaling.State{} // no longer known, so a replay begins with the first that is kept
+		k.s.steps = slices.Clone(k.s.steps[extra:])
+	}
+}
+
+// byConcurrency decides by what is under way at once; the larger number counts.
+func (k *scaleLook) byConcurrency(c *scaling.Concurrency, policy *scaling.Policy, current int, out *api.Scaling, measured bool) int {
+	conf := *c
+	conf.Max = policy.Max
+	if policy.Min != nil {
+		least := *policy.Min
+		conf.Min = &least
+	}
+	ready := 0
+	for _, f := range k.facts {
+		if f.Ready {
+			ready++
+		}
+	}
+	dec, next := conf.Decide(k.s.Concurrency, current, ready, k.s.load, k.now)
+	if out.Held == "" {
+		k.s.Concurrency = next
+	}
+	out.Concurrency = &dec
+	if out.Decision != nil && measured {
+		return max(out.Decision.Desired, dec.Desired)
+	}
+	if out.Decision != nil {
+		return max(out.Decision.Desired, dec.Desired)
+	}
+	return dec.Desired
+}
+
+// capped keeps a number from growing while no node takes the replicas there are.
+func (k *scaleLook) capped(desired, current int, out *api.Scaling) int {
+	if desired <= current {
+		return desired
+	}
+	for _, key := range sortedKeys(k.plan.Placed.Refusals) {
+		h := k.plan.Placed.Refusals[key]
+		if h.Service == k.svc.Name {
+			out.Capped = fmt.Sprintf("no node takes %s: %s", key, h.Reason)
+			return current
+		}
+	}
+	return desired
+}
+
+// decided remembers a decision, and tells of it when it changes something.
+func (l *loop) decided(service string, s *scaled, out *api.Scaling) {
+	l.mu.Lock()
+	changed := s.last == nil || s.last.Desired != out.Desired || s.last.Held != out.Held || s.last.Capped != out.Capped
+	s.last = out
+	l.mu.Unlock()
+	if changed && out.Desired != out.Current {
+		l.feed.publish(api.Event{Time: out.At, Type: api.EventScale, Stack: l.name, Scaling: out})
+		l.log.Info().Str("service", service).Int("from", out.Current).Int("to", out.Desired).Str("cause", out.Why()).Str("held", out.Held).Msg("autoscale")
+	}
+}
+
+// apply edits what a decision has made of a service, and stores it before it
+// counts.
+func (l *loop) apply(service, why string, edit func(*reconcile.ServiceState)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.record.Desired == nil || l.record.Desired.Stack.Service(service) == nil {
+		return
+	}
+	l.editLocked(service, edit)
+	l.log.Info().Str("service", service).Str("cause", why).Msg("scaled")
+	l.wakeUp()
+}
+
+// editLocked changes the state of one service; l.mu is held.
+func (l *loop) editLocked(service string, edit func(*reconcile.ServiceState)) {
+	next := *l.record.Desired
+	next.Services = maps.Clone(next.Services)
+	st := next.Services[service]
+	edit(&st)
+	next.Services[service] = st
+	l.record.Desired, l.unsaved = &next, true
+	l.saveIfDueLocked()
+}
+
+// wakeRestingLocked wakes the services that somebody waits for, with all that they
+// depend on; l.mu is held.
+func (l *loop) wakeRestingLocked() {
+	d := l.record.Desired
+	if d == nil || d.Stack == nil || d.Down != nil {
+		return
+	}
+	called := map[string]bool{}
+	for i := range d.Stack.Services {
+		svc := &d.Stack.Services[i]
+		st := d.Services[svc.Name]
+		if st.Rest == nil && (svc.Autoscale == nil || d.Replicas(svc) > 0) || st.Want != reconcile.WantRunning {
+			continue
+		}
+		if pool, known := l.pool(svc.Name); known && pool.Waiting > 0 {
+			called[svc.Name] = true
+		}
+	}
+	if len(called) == 0 {
+		return
+	}
+	for name := range withDependencies(d.Stack, called) {
+		l.wakeLocked(name, called[name])
+	}
+}
+
+// wakeLocked ends the rest of one service; l.mu is held.
+func (l *loop) wakeLocked(service string, called bool) {
+	svc, st := l.record.Desired.Stack.Service(service), l.record.Desired.Services[service]
+	none := called && svc.Autoscale != nil && l.record.Desired.Replicas(svc) == 0 && st.Scale == nil
+	if st.Rest == nil && !none {
+		return
+	}
+	l.editLocked(service, func(st *reconcile.ServiceState) {
+		st.Rest = nil
+		if none {
+			one := max(1, valueOr(svc.Autoscale.Policy.Min, 1))
+			st.Auto = &one
+		}
+	})
+	l.log.Info().Str("service", service).Msg("woken by a connection")
+}
+
+func valueOr(n *int, otherwise int) int {
+	if n == nil {
+		return otherwise
+	}
+	return *n
+}

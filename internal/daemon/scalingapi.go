@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/scaling"
+	scalesim "github.com/berth-dev/berth/scaling/simulate"
+)
+
+// scalingRoutes answers what is asked of the scaling of a stack.
+func (d *Daemon) scalingRoutes(mux *http.ServeMux, path string) {
+	mux.HandleFunc("GET "+path+"/autoscale", answer(func(r *http.Request, _ *struct{}) (any, error) {
+		return d.autoscaling(r.Context(), r.PathValue("stack"))
+	}))
+	mux.HandleFunc("POST "+path+"/autoscale", answer(func(r *http.Request, req *api.AutoscaleRequest) (any, error) {
+		return d.controlScaling(r.Context(), r.PathValue("stack"), req)
+	}))
+}
+
+// autoscaling tells how the services of a stack are scaled.
+func (d *Daemon) autoscaling(ctx context.Context, name string) (*api.Autoscaling, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if !l.planned() {
+		if _, err := l.lookNow(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := &api.Autoscaling{Services: []api.ServiceScaling{}}
+	w := l.record.Desired
+	ready := map[string]int{}
+	for _, r := range reconcile.ReadinessOf(w, l.observed, &l.record.Memory) {
+		if r.Ready {
+			ready[r.Service]++
+		}
+	}
+	for i := range w.Stack.Services {
+		svc := &w.Stack.Services[i]
+		if st := w.Services[svc.Name]; svc.Autoscale != nil || svc.Vertical != nil || st.Rest != nil {
+			out.Services = append(out.Services, l.serviceScalingLocked(svc, st, ready[svc.Name]))
+		}
+	}
+	return out, nil
+}
+
+func (l *loop) serviceScalingLocked(svc *stack.Service, st reconcile.ServiceState, ready int) api.ServiceScaling {
+	s := api.ServiceScaling{
+		Service: svc.Name, Replicas: l.record.Desired.Replicas(svc), Ready: ready, Paused: st.AutoHeld, ByHand: st.Scale != nil,
+		Rest: st.Rest, Sizing: l.sizes[svc.Name],
+	}
+	if a := svc.Autoscale; a != nil {
+		s.Min, s.Max = valueOr(a.Policy.Min, 1), a.Policy.Max
+	}
+	if known := l.record.Scaling[svc.Name]; known != nil {
+		s.Last = known.last
+		s.Recording = scalesim.Recording{State: known.begun, Steps: slices.Clone(known.steps)}
+	}
+	return s
+}
+
+// controlScaling pauses and resumes autoscaling, and puts services to sleep and
+// wakes them.
+func (d *Daemon) controlScaling(ctx context.Context, name string, req *api.AutoscaleRequest) (api.Accepted, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return api.Accepted{}, err
+	}
+	turn, err := l.edit(func(w *reconcile.Desired) (*reconcile.Desired, error) {
+		return control(w, req, time.Now())
+	}, nil)
+	return api.Accepted{Stack: name, Turn: turn}, err
+}
+
+// control is the wish after an operation on its scaling. The old one is not changed.
+func control(w *reconcile.Desired, req *api.AutoscaleRequest, now time.Time) (*reconcile.Desired, error) {
+	services, err := scalable(w, req)
+	if err != nil {
+		return nil, err
+	}
+	next := *w
+	next.Services = maps.Clone(w.Services)
+	for _, service := range services {
+		st := next.Services[service]
+		switch req.Op {
+		case api.AutoscalePause:
+			st.AutoHeld = true
+		case api.AutoscaleResume:
+			st.AutoHeld, st.Scale = false, nil
+		case api.AutoscaleSleep:
+			if st.Want == reconcile.WantRunning {
+				st.Rest = &reconcile.Rest{Do: cmp.Or(req.Do, scaling.IdlePause), Why: "asleep by command", Since: now}
+			}
+		case api.AutoscaleWake:
+			st.Rest = nil
+		}
+		next.Services[service] = st
+	}
+	return &next, nil
+}
+
+// scalable are the services that an operation is about.
+func scalable(w *reconcile.Desired, req *api.AutoscaleRequest) ([]string, error) {
+	sleeps := req.Op == api.AutoscaleSleep || req.Op == api.AutoscaleWake
+	if !sleeps && req.Op != api.AutoscalePause && req.Op != api.AutoscaleResume {
+		return nil, invalid("scale", w.Stack.Name, fmt.Sprintf("unknown operation %q", req.Op))
+	}
+	if req.Do != "" && req.Do != scaling.IdleStop && req.Do != scaling.IdlePause {
+		return nil, invalid(req.Op, w.Stack.Name, fmt.Sprintf("services cannot %q; use stop or pause", req.Do))
+	}
+	for _, service := range req.Services {
+		svc := w.Stack.Service(service)
+		if svc == nil {
+			return nil, notFound(req.Op, service, "no such service in stack "+w.Stack.Name)
+		}
+		if !sleeps && svc.Autoscale == nil {
+			return nil, invalid(req.Op, service, "it has no x-berth.autoscale")
+		}
+	}
+	if len(req.Services) > 0 {
+		return req.Services, nil
+	}
+	var all []string
+	jobs := reconcile.Jobs(w.Stack)
+	for i := range w.Stack.Services {
+		svc := &w.Stack.Services[i]
+		if sleeps && !jobs[svc.Name] || svc.Autoscale != nil {
+			all = append(all, svc.Name)
+		}
+	}
+	if len(all) == 0 {
+		return nil, invalid(req.Op, w.Stack.Name, "no service has x-berth.autoscale")
+	}
+	return all, nil
+}
