@@ -446,6 +446,34 @@ func TestGRPCOddServers(t *testing.T) {
 	}
 }
 
+// Whatever a server sends, no more than its bounds is read of it, an error quotes
+// nothing of it, and a result is a final status.
+func FuzzReceive(f *testing.F) {
+	for _, seed := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 302 Found\r\nLocation: /marker-marker\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.0 204\n\n", "marker-marker", "",
+	} {
+		f.Add([]byte(seed), uint8(2))
+	}
+	f.Fuzz(func(t *testing.T, response []byte, times uint8) {
+		whole := bytes.Repeat(response, int(times)+1)
+		from := bytes.NewReader(whole)
+		limited := &io.LimitedReader{R: from, N: maxHead}
+		code, location, err := receive(bufio.NewReader(limited), limited)
+		if read := len(whole) - from.Len(); read > 2*maxHead+maxBody {
+			t.Errorf("%d bytes were read", read)
+		}
+		switch {
+		case err != nil && (code != 0 || location != "" || strings.Contains(err.Error(), "marker")):
+			t.Errorf("%d %q: %v", code, location, err)
+		case err == nil && (code < 200 && code != http.StatusSwitchingProtocols || code > 999):
+			t.Errorf("status %d is a result", code)
+		}
+	})
+}
+
 func FuzzServingStatus(f *testing.F) {
 	f.Add(frame([]byte{8, 1}))
 	f.Add(frame([]byte{26, 2, 8, 2, 8, 1}))
