@@ -25,6 +25,7 @@ type Published struct {
 // Traffic is what the balancer has done for a service since the daemon began.
 type Traffic struct {
 	Policy  string `json:"policy"`
+	Routed  int    `json:"routed"`  // containers that take new connections
 	Open    int    `json:"open"`    // connections and sessions
 	Waiting int    `json:"waiting"` // clients that wait for a container now
 	Held    uint64 `json:"held"`    // clients that ever waited for one

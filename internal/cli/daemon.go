@@ -21,6 +21,17 @@ type daemon interface {
 	Follow(ctx context.Context, stack string, opts client.FollowOptions, fn func(api.Event) error) error
 	oneOffer
 	nodeKeeper
+	rolloutKeeper
+}
+
+// rolloutKeeper knows how rollouts stand, and the declarations before.
+type rolloutKeeper interface {
+	Rollouts(ctx context.Context, stack string) (*api.Rollouts, error)
+	ControlRollouts(ctx context.Context, stack string, req api.RolloutRequest) (api.Accepted, error)
+	Undo(ctx context.Context, stack string, req api.UndoRequest) (api.Accepted, error)
+	PlanUndo(ctx context.Context, stack string, req api.UndoRequest) (*reconcile.Plan, error)
+	Revisions(ctx context.Context, stack string) ([]api.Revision, error)
+	RevisionDiff(ctx context.Context, stack string, from, to int) (api.RevisionDiff, error)
 }
 
 // nodeKeeper knows the virtual nodes and what stands on them.

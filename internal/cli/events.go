@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/client"
+	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -155,9 +157,29 @@ func daemonEventOf(e *api.Event) (action, id, service string, attributes map[str
 	case e.Type == api.EventHold && e.Hold != nil:
 		attributes["name"], attributes["reason"] = e.Hold.Name, e.Hold.Reason
 		return "hold", string(e.Hold.Key), e.Hold.Service, attributes
+	case e.Type == api.EventRollout && e.Rollout != nil:
+		return rolloutEventOf(e.Rollout)
 	default:
 		return "", "", "", nil
 	}
+}
+
+// rolloutEventOf sums up how a rollout has come further.
+func rolloutEventOf(r *api.RolloutChange) (action, id, service string, attributes map[string]string) {
+	attributes = map[string]string{
+		"name": r.Service, "done": strconv.Itoa(r.Done), "failed": strconv.Itoa(r.Failed), "total": strconv.Itoa(r.Total),
+	}
+	if r.Why != "" {
+		attributes["why"] = r.Why
+	}
+	if r.Step > 0 {
+		attributes["canary-steps"] = strconv.Itoa(r.Step)
+	}
+	state := string(r.State)
+	if r.Back && r.State == reconcile.RolloutUpdating {
+		state = string(reconcile.RolloutRolledBack)
+	}
+	return "rollout " + state, "rollout/" + r.Service, r.Service, attributes
 }
 
 // daemonEventText is a decision in the form of the engine's events, with the type

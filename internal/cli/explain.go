@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,8 +22,9 @@ func newExplain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [OPTIONS] SERVICE[/SLOT]...",
 		Short: "Show why replicas stand where they do, or nowhere",
-		Long: "Show for each replica of a service, or for one of them, where it stands and what it waits for, and\n" +
-			"how it would be placed now: what every filter says of every node, each score, the winner and why.",
+		Long: "Show how a service's rollout stands, where it is published and what the balancer carries to its\n" +
+			"containers; and for each of its replicas, or for one of them, where it stands and what it waits for,\n" +
+			"and how it would be placed now: what every filter says of every node, each score, the winner and why.",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeServices,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.explain(cmd.Context(), args, format) },
@@ -83,12 +85,13 @@ func (a *app) explain(ctx context.Context, args []string, format string) error {
 		if err != nil {
 			return err
 		}
+		all.Services = append(all.Services, e.Services...)
 		all.Replicas = append(all.Replicas, e.Replicas...)
 	}
 	if format == "json" {
 		return a.printJSON(all)
 	}
-	return a.printExplained(all.Replicas)
+	return a.printExplained(&all)
 }
 
 // checkTextFormat refuses the formats of commands that print text or JSON.
@@ -110,8 +113,14 @@ func (t target) mustDeclare(services []string) error {
 	return nil
 }
 
-func (a *app) printExplained(list []api.Explanation) error {
+func (a *app) printExplained(all *api.Explained) error {
 	out := bufio.NewWriter(a.env.Out)
+	for i := range all.Services {
+		if err := a.printService(out, &all.Services[i], time.Now()); err != nil {
+			return err
+		}
+	}
+	list := all.Replicas
 	for i := range list {
 		if i > 0 {
 			_, _ = fmt.Fprintln(out) // Flush reports errors

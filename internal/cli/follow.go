@@ -102,6 +102,10 @@ func showEvent(ui progress, e api.Event) {
 		if e.Hold != nil {
 			showHold(ui, e.Hold)
 		}
+	case api.EventRollout:
+		if e.Rollout != nil {
+			showRollout(ui, e.Rollout)
+		}
 	case api.EventSettled, api.EventProbe: // berth events tells of probes
 	}
 }
@@ -128,9 +132,55 @@ func showHold(ui progress, h *reconcile.Hold) {
 		}
 		ui.Event(progressEvent{ID: keyID(h.Key, h.Name), Text: "Waiting", Detail: h.Reason})
 	case reconcile.HoldFailing:
-		ui.Event(progressEvent{ID: keyID(h.Key, h.Name), Text: "Error", Detail: h.Reason, State: progressError})
+		e := progressEvent{ID: keyID(h.Key, h.Name), Text: "Error", Detail: h.Reason, State: progressError}
+		if why, back := strings.CutPrefix(h.Reason, "rolled back: "); back {
+			e.Text, e.Detail = "Rolled back", why
+		}
+		ui.Event(e)
 	case reconcile.HoldIdle:
 	}
+}
+
+// showRollout shows how far the replacement of a service's replicas has come. Of
+// a service that is new it shows only what goes wrong: its containers' own lines
+// tell the rest.
+func showRollout(ui progress, r *api.RolloutChange) {
+	e := progressEvent{ID: serviceID(r.Service), Text: rolloutWord(r) + fmt.Sprintf(" %d/%d", r.Done, r.Total)}
+	if r.Failed > 0 {
+		e.Text += fmt.Sprintf(", %d failed", r.Failed)
+	}
+	switch r.State {
+	case reconcile.RolloutPaused:
+		e.Detail, e.State = r.Why, progressError
+	case reconcile.RolloutRolledBack:
+		e.Text, e.Detail, e.State = "Rolling back", r.Why, progressWarning
+	case reconcile.RolloutUpdating, reconcile.RolloutCompleted:
+		switch {
+		case r.New:
+			return
+		case r.Failed > 0 && r.State == reconcile.RolloutCompleted:
+			e.State = progressWarning
+		case r.Done >= r.Total:
+			e.State = progressDone
+		}
+	}
+	ui.Event(e)
+}
+
+// rolloutWord says what goes on, or was done, with a service's replicas.
+func rolloutWord(r *api.RolloutChange) string {
+	over := r.State == reconcile.RolloutCompleted || r.Done >= r.Total
+	switch {
+	case r.State == reconcile.RolloutPaused:
+		return "Paused"
+	case r.Back && over:
+		return "Rolled back"
+	case r.Back:
+		return "Rolling back"
+	case over:
+		return "Updated"
+	}
+	return "Updating"
 }
 
 func stepID(s *reconcile.Step) string { return keyID(s.Key, s.Name) }
@@ -149,6 +199,8 @@ func keyID(key reconcile.Key, name string) string {
 		return "Volume " + name
 	case "image":
 		return "Image " + name
+	case "rollout", "port":
+		return serviceID(name)
 	}
 	if name == rest {
 		return "Container " + string(key)

@@ -126,6 +126,7 @@ func (l *lockedBuffer) String() string {
 // while the client follows.
 type scriptedDaemon struct {
 	scriptedNodes
+	scriptedRollouts
 	engine *fake.Engine
 
 	mu      sync.Mutex // protects all below

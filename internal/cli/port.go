@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -46,6 +47,11 @@ func (a *app) port(ctx context.Context, service, private string, o *portOptions)
 	}
 	protocol := strings.ToLower(o.protocol)
 	var has []string
+	var known *api.Status
+	if isBalanced(&c) {
+		known = a.knownStatus(ctx, t.Name)
+		c.Ports = portsOf(&c, known)
+	}
 	for _, p := range c.Ports {
 		if p.HostPort == 0 {
 			continue
@@ -56,17 +62,38 @@ func (a *app) port(ctx context.Context, service, private string, o *portOptions)
 		}
 		has = append(has, fmt.Sprintf("%d/%s", p.Target, p.Protocol))
 	}
-	return fmt.Errorf("no port %d/%s for container %s: %s", number, protocol, c.Name, publishedText(&c, has))
+	return fmt.Errorf("no port %d/%s for container %s: %s", number, protocol, c.Name, publishedText(&c, has, known))
 }
 
-func publishedText(c *runtime.Container, has []string) string {
+// publishedText says which ports a container publishes instead, or why none.
+// known is what the daemon tells where it publishes the service's ports.
+func publishedText(c *runtime.Container, has []string, known *api.Status) string {
+	unbound := ""
+	if known != nil {
+		unbound = unboundText(known.Published, serviceOf(c))
+	}
 	switch {
 	case len(has) > 0:
 		return "it publishes " + strings.Join(has, ", ")
 	case !c.State.Alive():
 		return fmt.Sprintf("it is %s, and only a running container publishes ports", c.State)
+	case unbound != "":
+		return unbound
+	case isBalanced(c) && known == nil:
+		return "the daemon publishes its ports, and it does not run or does not answer; any berth up -d starts it"
 	}
 	return "it publishes none; add it under ports: in the Compose file"
+}
+
+// unboundText says which ports of a service the balancer cannot listen at, and why.
+func unboundText(list []api.Published, service string) string {
+	var texts []string
+	for i := range list {
+		if p := &list[i]; p.Service == service && len(p.Bound) == 0 {
+			texts = append(texts, publishedLine(p))
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // runningContainer is container for what needs its process: one that does not

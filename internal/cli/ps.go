@@ -163,6 +163,7 @@ func (a *app) printPs(list []runtime.Container, known *api.Status, o *psOptions,
 	}
 	rows := make([]psRow, len(list))
 	for i := range list {
+		list[i].Ports = portsOf(&list[i], known)
 		rows[i] = newPsRow(&list[i], !o.noTrunc, now)
 		rows[i].tell(known, list[i].ID, !o.noTrunc)
 	}
@@ -177,8 +178,7 @@ func (r *psRow) tell(known *api.Status, id string, trunc bool) {
 	if known == nil {
 		return
 	}
-	for i := range known.Replicas {
-		rep := &known.Replicas[i]
+	for _, rep := range slices.Concat(known.Replicas, known.Beside) {
 		if rep.Container.ID != id {
 			continue
 		}
@@ -187,9 +187,35 @@ func (r *psRow) tell(known *api.Status, id string, trunc bool) {
 			r.Reason = ellipsis(r.Reason, reasonLength)
 		}
 		if rep.Probed {
-			r.Ready = map[bool]string{true: "yes", false: "no"}[rep.Ready]
+			r.Ready = map[bool]string{true: "yes", false: "no"}[rep.Serves]
 		}
 	}
+}
+
+// portsOf are the ports of a container that are published: where the balancer
+// holds those of its service, at which it listens, and else those of its own.
+func portsOf(c *runtime.Container, known *api.Status) []runtime.BoundPort {
+	if known == nil || !isBalanced(c) || !c.State.Alive() {
+		return c.Ports
+	}
+	var bound []runtime.BoundPort
+	for i := range known.Published {
+		if p := &known.Published[i]; p.Service == serviceOf(c) {
+			bound = append(bound, p.Bound...)
+		}
+	}
+	for _, own := range c.Ports {
+		same := func(p runtime.BoundPort) bool { return p.Target == own.Target && p.Protocol == own.Protocol }
+		if !slices.ContainsFunc(bound, same) {
+			bound = append(bound, own)
+		}
+	}
+	return bound
+}
+
+// isBalanced reports whether the balancer publishes the ports of a container.
+func isBalanced(c *runtime.Container) bool {
+	return c.Labels[runtime.LabelPublish] == runtime.PublishBalanced
 }
 
 func (a *app) printServices(list []runtime.Container) error {
@@ -232,7 +258,7 @@ type psRow struct {
 	Ports        string
 	Project      string
 	Publishers   []publisher
-	Ready        string // "yes" or "no"; empty: it has no probes of Berth's
+	Ready        string // "yes" or "no": it serves; empty: it has no probes of Berth's
 	Reason       string // why it is as it is, where the daemon has something to say
 	Restarts     int    // by the engine and by Berth
 	RunningFor   string

@@ -245,7 +245,7 @@ func (a *app) explainSimulated(s *simulation, o *simulateOptions) error {
 	if o.format == "json" {
 		return a.printJSON(api.Explained{Replicas: list})
 	}
-	return a.printExplained(list)
+	return a.printExplained(&api.Explained{Replicas: list})
 }
 
 func (a *app) printSimulated(s *simulated) error {

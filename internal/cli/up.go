@@ -20,6 +20,7 @@ type upOptions struct {
 	createOptions
 	detach      bool
 	noStart     bool
+	atomic      bool
 	wait        bool
 	waitTimeout int
 	logs        foregroundOptions
@@ -65,7 +66,8 @@ func (o *upOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.noStart, "no-start", false, "Don't start the services after creating them")
 	f.BoolVarP(&o.renewVolumes, "renew-anon-volumes", "V", false, "Recreate anonymous volumes instead of retrieving data from the previous containers")
 	f.IntVarP(&o.timeout, "timeout", "t", 0, "Use this timeout in seconds for container shutdown when attached or when containers are already running")
-	f.BoolVar(&o.wait, "wait", false, "Wait for services to be running|healthy. Implies detached mode.")
+	f.BoolVar(&o.atomic, "atomic", false, "Take the whole stack back when a service fails its rollout, whatever its failure_action")
+	f.BoolVar(&o.wait, "wait", false, "Wait for services to be running|healthy, and for their rollouts to be completed. Implies detached mode.")
 	f.IntVar(&o.waitTimeout, "wait-timeout", 0, "Maximum duration in seconds to wait for the project to be running|healthy")
 	f.BoolVar(&o.logs.abortOnExit, "abort-on-container-exit", false, "Stops all containers if any container was stopped. Incompatible with -d")
 	f.BoolVar(&o.logs.abortOnFailure, "abort-on-container-failure", false, "Stops all containers if any container exited with failure. Incompatible with -d")
@@ -100,6 +102,8 @@ func (o *upOptions) complete(cmd *cobra.Command, env *Env) error {
 		return errors.New("--wait cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach or --attach-dependencies")
 	case (o.detach || o.noStart) && attached:
 		return errors.New("--detach and --no-start cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach or --attach-dependencies")
+	case o.atomic && o.noStart:
+		return errors.New("--atomic and --no-start are incompatible: nothing is rolled out that does not start")
 	case len(l.attach) > 0 && l.attachDeps:
 		return errors.New("--attach and --attach-dependencies are incompatible")
 	case o.waitTimeout < 0:
@@ -120,7 +124,7 @@ func (a *app) up(ctx context.Context, services []string, o *upOptions) error {
 	if err != nil {
 		return err
 	}
-	req.NoStart = o.noStart
+	req.NoStart, req.Atomic = o.noStart, o.atomic
 	var attach []string
 	if !o.detach {
 		if attach, err = attachSet(loaded.Stack, services, &o.logs); err != nil {

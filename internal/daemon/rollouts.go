@@ -305,6 +305,19 @@ func (d *Daemon) undo(ctx context.Context, name string, req *api.UndoRequest) (a
 	})
 }
 
+// planUndo tells what an undo would change.
+func (d *Daemon) planUndo(ctx context.Context, name string, req *api.UndoRequest) (*reconcile.Plan, error) {
+	l, err := d.known(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	up, _, err := l.undoRequest(req)
+	if err != nil {
+		return nil, err
+	}
+	return d.plan(ctx, up)
+}
+
 // undoRequest is the up that an undo comes to.
 func (l *loop) undoRequest(req *api.UndoRequest) (*api.UpRequest, string, error) {
 	l.mu.Lock()
@@ -382,6 +395,9 @@ func (d *Daemon) rolloutRoutes(mux *http.ServeMux, stack string) {
 	}))
 	mux.HandleFunc("POST "+stack+"/undo", answer(func(r *http.Request, req *api.UndoRequest) (any, error) {
 		return d.undo(r.Context(), r.PathValue("stack"), req)
+	}))
+	mux.HandleFunc("POST "+stack+"/undo/plan", answer(func(r *http.Request, req *api.UndoRequest) (any, error) {
+		return d.planUndo(r.Context(), r.PathValue("stack"), req)
 	}))
 	mux.HandleFunc("GET "+stack+"/revisions", answer(func(r *http.Request, _ *struct{}) (any, error) {
 		return d.history(r.Context(), r.PathValue("stack"))

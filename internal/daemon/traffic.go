@@ -57,7 +57,7 @@ func boundPorts(s *balance.FrontendStatus) []runtime.BoundPort {
 	return list
 }
 
-// traffic is what the balancer has done for a service, with the containers of
+// trafficLocked is what the balancer has done for a service, with the containers of
 // one of its replicas or, with slot 0, of all; nil: it does nothing for it.
 // l.mu is held.
 func (l *loop) trafficLocked(service string, slot int) *api.Traffic {
@@ -80,6 +80,9 @@ func (l *loop) trafficLocked(service string, slot int) *api.Traffic {
 		t.Refused[string(why)] = n
 	}
 	for i := range pool.Backends {
+		if pool.Backends[i].Routed {
+			t.Routed++
+		}
 		if be := l.backendLocked(&pool.Backends[i]); slot == 0 || be.Slot == slot {
 			t.Backends = append(t.Backends, be)
 		}

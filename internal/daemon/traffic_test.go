@@ -204,14 +204,14 @@ func TestTrafficNamesTheContainers(t *testing.T) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		want := &api.Traffic{
-			Policy: "round-robin", Open: 3, Retries: 1, Refused: map[string]uint64{"hold time": 4},
+			Policy: "round-robin", Routed: 1, Open: 3, Retries: 1, Refused: map[string]uint64{"hold time": 4},
 			Flow:     api.Flow{Connections: 9, FailedConnects: 2, BytesIn: 10, BytesOut: 20},
 			Backends: []api.Backend{{Container: "gone", Open: 1}, {Container: "shop-web-2", Slot: 2, Routed: true, Open: 2, Flow: api.Flow{Connections: 5}}},
 		}
 		if diff := cmp.Diff(want, l.trafficLocked("web", 0)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		if one := l.trafficLocked("web", 1); len(one.Backends) != 0 || one.Open != 3 {
+		if one := l.trafficLocked("web", 1); len(one.Backends) != 0 || one.Routed != 1 || one.Open != 3 {
 			t.Errorf("of replica 1: %+v", one)
 		}
 		if none := l.trafficLocked("db", 0); none != nil {
