@@ -54,6 +54,7 @@ const (
 type Balancer struct {
 	cfg      Config
 	carriers carriers
+	dialer   dialer
 	// connecting ends when the balancer has closed: no connect outlives it.
 	connecting context.Context
 	stop       context.CancelFunc
@@ -93,7 +94,7 @@ func New(ctx context.Context, cfg Config) *Balancer {
 	cfg.Connect = cmp.Or(max(cfg.Connect, 0), DefaultConnect)
 	cfg.UDPIdle = cmp.Or(max(cfg.UDPIdle, 0), DefaultUDPIdle)
 	b := &Balancer{
-		cfg: cfg, carriers: newCarriers(),
+		cfg: cfg, carriers: newCarriers(), dialer: dialer{timeout: cfg.Connect},
 		pools: map[Key]*pool{}, open: map[Frontend]frontend{}, adopted: map[Frontend]Handover{},
 	}
 	b.connecting, b.stop = context.WithCancel(ctx)

@@ -244,18 +244,13 @@ func (c *tcpClient) try(p *pool, be *backend) error {
 }
 
 func (c *tcpClient) dial(p *pool, be *backend) (*net.TCPConn, error) {
-	d := net.Dialer{Timeout: c.f.b.cfg.Connect, KeepAliveConfig: keepAlive}
-	conn, err := d.DialContext(c.f.b.connecting, "tcp", p.addr(be, c.wants).String())
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.TCPConn), nil
+	return c.f.b.dialer.dial(c.f.b.connecting, p.addr(be, c.wants))
 }
 
 // ours says that a connect failed for want of something that is this machine's: the
 // backend was not even asked.
 func ours(err error) bool {
-	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL, unix.EADDRINUSE} {
 		if errors.Is(err, e) {
 			return true
 		}

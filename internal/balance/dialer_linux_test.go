@@ -1,0 +1,64 @@
+package balance
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+)
+
+// A port that only connections in TIME_WAIT have is used again, to the same address.
+func TestPortInTimeWaitIsUsedAgain(t *testing.T) {
+	s := serve(t, "a", nil)
+	var d dialer
+	first, err := d.dialFrom(t.Context(), s.addr(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := first.LocalAddr().(*net.TCPAddr).Port
+	for conn := first; ; {
+		if name, err := ask(conn); name != "a" || err != nil {
+			t.Fatalf("%q, %v", name, err)
+		}
+		_ = conn.CloseWrite() // first: the wait is on this side
+		_, _ = io.ReadAll(conn)
+		_ = conn.Close()
+		if conn != first {
+			break
+		}
+		if conn, err = d.dialFrom(t.Context(), s.addr(), port); err != nil {
+			t.Fatalf("port %d is not used again: %v", port, err)
+		}
+	}
+}
+
+func TestPortOfAnOpenConnectionIsNot(t *testing.T) {
+	s := serve(t, "a", nil)
+	var d dialer
+	open, err := d.dialFrom(t.Context(), s.addr(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close() }()
+	again, err := d.dialFrom(t.Context(), s.addr(), open.LocalAddr().(*net.TCPAddr).Port)
+	if err == nil {
+		_ = again.Close()
+	}
+	if !noPort(err) || !ours(err) {
+		t.Errorf("error %v: it is to be one of the port, for which no backend is to blame", err)
+	}
+}
+
+func TestDialTellsWhatTheBackendDid(t *testing.T) {
+	be := refusing(t, "a")
+	var d dialer
+	_, err := d.dial(t.Context(), be.addr(Port{TCP, 80}))
+	if !errors.Is(err, syscall.ECONNREFUSED) || ours(err) {
+		t.Errorf("error %v, want a refusal", err)
+	}
+	if _, err := d.dial(t.Context(), netip.AddrPort{}); err == nil {
+		t.Error("it connected to nowhere")
+	}
+}
