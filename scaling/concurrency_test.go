@@ -130,6 +130,54 @@ func TestConcurrencyZero(t *testing.T) {
 	}
 }
 
+// Work in between begins the wait for rest anew.
+func TestConcurrencyGraceBeginsAnew(t *testing.T) {
+	r := &traffic{t: t, now: noon, replicas: 1, policy: scaling.Concurrency{Target: 10, Min: new(0), Max: 100}}
+	r.run(60, 4)
+	r.run(80, 0)
+	if r.replicas != 1 || !slices.Contains(r.last.Reasons, scaling.InGrace) {
+		t.Fatalf("not in its grace: %v", r.last)
+	}
+	r.run(2, 4)
+	idle := r.now
+	for r.replicas > 0 && r.now.Before(idle.Add(time.Hour)) {
+		r.run(2, 0)
+	}
+	if took := r.now.Sub(idle); took < 90*time.Second || took > 95*time.Second {
+		t.Errorf("rested after %s, want a minute and a half", took)
+	}
+}
+
+// The borders of a panic: it begins at the factor, ends after the stable window,
+// and asks for the larger of both means.
+func TestConcurrencyPanicBorders(t *testing.T) {
+	policy := scaling.Concurrency{Target: 10, Max: 100}
+	at := func(s int) time.Time { return noon.Add(time.Duration(s) * time.Second) }
+	quiet := scaling.ConcurrencyState{Decided: noon}
+	for _, tt := range []struct {
+		atOnce float64
+		want   bool
+	}{{30, false}, {40, true}} { // 3 and 4 replicas for 2
+		d, _ := policy.Decide(quiet, 2, 2, []scaling.Load{{At: at(-60), AtOnce: tt.atOnce}}, noon)
+		if d.Panicking != tt.want {
+			t.Errorf("%v at once: %v", tt.atOnce, d)
+		}
+	}
+	for _, tt := range []struct {
+		ago  time.Duration
+		want bool
+	}{{time.Minute, true}, {time.Minute + 1, false}} {
+		s := scaling.ConcurrencyState{Decided: noon, Panicked: noon.Add(-tt.ago), Most: 2}
+		if d, _ := policy.Decide(s, 2, 2, []scaling.Load{{At: at(-60), AtOnce: 10}}, noon); d.Panicking != tt.want {
+			t.Errorf("%s after: %v", tt.ago, d)
+		}
+	}
+	s := scaling.ConcurrencyState{Decided: noon, Panicked: noon, Most: 2}
+	if d, _ := policy.Decide(s, 2, 2, []scaling.Load{{At: at(-60), AtOnce: 90}, {At: at(-6), AtOnce: 10}}, noon); d.Desired != 9 {
+		t.Errorf("the stable mean asks for 9, but got %v", d)
+	}
+}
+
 // A start in the middle of things does not shrink what is there.
 func TestConcurrencyStart(t *testing.T) {
 	r := &traffic{t: t, now: noon, replicas: 8, policy: scaling.Concurrency{Target: 10, Max: 100}}

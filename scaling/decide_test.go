@@ -221,6 +221,7 @@ func TestProposalOfAnExternalMetric(t *testing.T) {
 		{"value counts no failed ones", value, 2, "0 0 0f", 30_000, 4},
 		{"value within", value, 3, "0 0 0", 16_500, 3},
 		{"value from zero", value, 0, "", 20_000, 2},
+		{"value, but no replicas yet", value, 3, "", 90_000, 3},
 		{"value stays zero", value, 0, "", 0, 0},
 		{"value from zero has no tolerance", value, 0, "", 1, 1},
 		{"value to zero", value, 3, "0 0 0", 0, 0},
@@ -269,6 +270,7 @@ func TestSeveralMetrics(t *testing.T) {
 		{"one is invalid, the rest go up", "1000 1000 1000", []scaling.External{queue(2_000), broken}, 6, scaling.CPU, scaling.DesiredWithinRange},
 		{"one is invalid, the rest stay", "500 500 500", []scaling.External{queue(2_000), broken}, 3, scaling.CPU, scaling.DesiredWithinRange},
 		{"one is invalid, the rest go down", "100 100 100", []scaling.External{queue(2_000), broken}, 3, "", scaling.MetricsInvalid},
+		{"one has no replicas to go by", "", []scaling.External{queue(9_000), jobs(1_000)}, 9, "queue", scaling.DesiredWithinRange},
 		{"all are invalid", "- - -", []scaling.External{broken}, 3, "", scaling.MetricsInvalid},
 		{"no reservation", "1000 1000/0 1000", []scaling.External{queue(1_000), jobs(0)}, 3, "", scaling.MetricsInvalid},
 		{"a value below zero", "500 500 500", []scaling.External{queue(-1), jobs(9_000)}, 9, "jobs", scaling.DesiredWithinRange},
@@ -339,6 +341,7 @@ type run struct {
 	now    time.Time
 	at     int
 	last   scaling.Decision
+	long   bool // too long to look at every state
 }
 
 func newRun(t *testing.T, b *scaling.Behavior, least, most, at int) *run {
@@ -352,6 +355,11 @@ func newRun(t *testing.T, b *scaling.Behavior, least, most, at int) *run {
 func (r *run) ask(n int) int {
 	r.t.Helper()
 	in := scaling.Input{Current: r.at, External: []scaling.External{{Metric: "queue", Value: int64(n) * 1000}}}
+	if r.long {
+		r.last, r.state = scaling.Decide(r.policy, r.state, in, r.now)
+		r.at = r.last.Desired
+		return r.at
+	}
 	before := clone(r.t, r.state)
 	d, next := scaling.Decide(r.policy, r.state, in, r.now)
 	if diff := cmp.Diff(before, r.state); diff != "" {
@@ -575,6 +583,7 @@ func TestStateIsBounded(t *testing.T) {
 	b.Up.Window, b.Down.Window = new(time.Hour), new(time.Hour)
 	b.Up.Limits[0].Period = 30 * time.Minute
 	r := newRun(t, b, 1, 10_000, 1)
+	r.long = true
 	r.policy.Tolerance = scaling.Tolerance{Up: new(0.0), Down: new(0.0)}
 	for i := range 5_000 {
 		r.ask(1 + i*7919%9_999)
@@ -584,8 +593,40 @@ func TestStateIsBounded(t *testing.T) {
 	if n := len(r.state.Recommendations); n > 512 {
 		t.Errorf("remembers %d recommendations", n)
 	}
+}
+
+// Of too many events the oldest are added up, so that the limit still knows the
+// number at the beginning of the period.
+func TestEventsAreBounded(t *testing.T) {
+	b := free()
+	b.Up.Limits = []scaling.Limit{{Unit: scaling.Replicas, Value: 1000, Period: 30 * time.Minute}}
+	r := newRun(t, b, 1, 10_000, 100)
+	r.long = true
+	for i := 1; i <= 1000; i++ { // one more every second
+		if got := r.ask(100 + i); got != 100+i {
+			t.Fatalf("got %d, want %d: %v", got, 100+i, r.last)
+		}
+		r.pass(time.Second)
+	}
 	if n := len(r.state.Events); n > 512 {
 		t.Errorf("remembers %d events", n)
+	}
+	if got := r.ask(5000); got != 1100 {
+		t.Errorf("the period began with 100 and 1000 may be added, but got %d", got)
+	}
+}
+
+// Figures that no machine has neither overflow nor leave the range.
+func TestLargestFigures(t *testing.T) {
+	const most = math.MaxInt64
+	policy := scaling.Policy{Max: 100, Behavior: free()}
+	in := scaling.Input{Current: 3, Replicas: replicas(scaling.CPU, fmt.Sprintf("%d/1 %d/1 %d/1", most, most, most))}
+	if d, _ := scaling.Decide(policy, scaling.State{}, in, noon); d.Desired != 100 || d.Proposals[0].Now != math.MaxInt32 {
+		t.Errorf("got %+v", d)
+	}
+	in.Replicas = replicas(scaling.CPU, fmt.Sprintf("%d/%d %d/%d %d/%d", most, most, most, most, most, most))
+	if d, _ := scaling.Decide(policy, scaling.State{}, in, noon); d.Proposals[0].Now != 100 {
+		t.Errorf("got %+v", d)
 	}
 }
 
@@ -613,6 +654,12 @@ func TestSentences(t *testing.T) {
 		{scaling.Policy{Max: 9, Metrics: []scaling.Metric{{Source: scaling.FromResource, Name: scaling.Memory, AverageValue: 64 << 20}}},
 			scaling.Input{Current: 1, Replicas: replicas(scaling.Memory, "100663296")},
 			"1 to 2: memory is at 96MiB, target 64MiB, over 1 ready, asks for 2"},
+		{scaling.Policy{Max: 9, Metrics: []scaling.Metric{{Source: scaling.FromResource, Name: scaling.Memory, AverageValue: 1024}}},
+			scaling.Input{Current: 1, Replicas: replicas(scaling.Memory, "2000")},
+			"1 to 2: memory is at 2000B, target 1024B, over 1 ready, asks for 2"},
+		{scaling.Policy{Max: 9, Metrics: []scaling.Metric{{Source: scaling.FromResource, Name: scaling.CPU, AverageValue: 250}}},
+			scaling.Input{Current: 2, Replicas: append(replicas(scaling.CPU, "600"), scaling.Replica{Phase: scaling.Running})},
+			"2 to 3: cpu is at 600m, target 250m, over 1 ready, 1 without a value, asks for 3"},
 		{scaling.Policy{Max: 9, Metrics: []scaling.Metric{{Source: scaling.FromExternal, Name: "queue", AverageValue: 2500}}},
 			scaling.Input{Current: 1, External: []scaling.External{{Metric: "queue", Value: 5001}}},
 			"1 to 3: queue is at 5.001, target 2.5, asks for 3"},
@@ -680,6 +727,8 @@ func TestPolicyValidate(t *testing.T) {
 		{scaling.Policy{Max: 10_001}, "max: is 10001: give 1 to 10000"},
 		{scaling.Policy{Min: new(4), Max: 3}, "min: is 4: give 0 to max"},
 		{scaling.Policy{Min: new(0), Max: 3}, "min: is 0, but no metric has a value without replicas: add an external metric, or give a min of 1"},
+		{scaling.Policy{Min: new(0), Max: 3, Metrics: []scaling.Metric{{Source: scaling.FromReplicas, Name: "open", AverageValue: 1}}}, "min: is 0, but no metric has a value without replicas: add an external metric, or give a min of 1"},
+		{scaling.Policy{Max: 3, Fixed: new(-1)}, "fixed: is -1: give 0 to 10000"},
 		{scaling.Policy{Max: 3, Interval: -1}, "interval: is -1ns: give up to 1h0m0s"},
 		{scaling.Policy{Max: 3, Tolerance: scaling.Tolerance{Up: new(1.5)}}, "tolerance.up: is 1.5: give 0 to 1"},
 		{scaling.Policy{Max: 3, Tolerance: scaling.Tolerance{Down: new(-0.5)}}, "tolerance.down: is -0.5: give 0 to 1"},

@@ -63,6 +63,8 @@ func TestForecastKnowsItsLimits(t *testing.T) {
 		{"too early", 2*day - time.Hour, office, time.Hour, "two seasons have not been seen yet"},
 		{"early enough", 2*day + time.Hour, office, time.Hour, ""},
 		{"too far", 3 * day, office, day + time.Hour, "the time is not within the season that comes"},
+		{"one slot too far", 3 * day, office, day - 15*time.Minute, "the time is not within the season that comes"},
+		{"just near enough", 3 * day, office, day - 16*time.Minute, ""},
 		{"the past", 3 * day, office, -time.Hour, "the time is not within the season that comes"},
 		{"nothing like it", 4 * day, func(at time.Time) float64 {
 			return 100 * float64(uint32(at.Unix()/900*2654435761)>>31) // 0 or 100 in no order

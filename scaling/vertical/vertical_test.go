@@ -166,12 +166,36 @@ func TestMemoryPeaks(t *testing.T) {
 	if n := weight(peaky.Memory); math.Abs(n-(one+2*one+2*one)) > 1e-9 {
 		t.Errorf("three peaks weigh %v, want %v", n, 5*one)
 	}
+	again, once := clone(t, peaky), clone(t, peaky)
+	for _, h := range []*vertical.History{again, once} { // a lower peak of the next day than of this
+		h.AddMemory("1", noon.Add(day+time.Hour), 500*mib)
+	}
+	again.AddMemory("1", noon.Add(day+2*time.Hour), 600*mib)
+	once.AddMemory("1", noon.Add(day+2*time.Hour), 600*mib)
+	once.AddMemory("1", noon.Add(day+3*time.Hour), 550*mib)
+	once.Replicas["1"].MemoryAt = again.Replicas["1"].MemoryAt
+	if !reflect.DeepEqual(again, once) || reflect.DeepEqual(again.Memory, peaky.Memory) || math.Abs(weight(again.Memory)-5*one) > 1e-9 {
+		t.Errorf("the second day's peak is not the highest of it: %+v, %+v", again, once)
+	}
 	if peaky.AddMemory("1", noon, 2000*mib) || peaky.AddMemory("1", noon.Add(2*day), -1) {
 		t.Error("an old or a negative sample was taken")
 	}
 	if peaky.AddCPU("1", noon, 1, 0) || peaky.AddCPU("1", noon.Add(2*day), -1, 0) {
 		t.Error("an old or a negative sample of cpu was taken")
 	}
+}
+
+func clone(t *testing.T, h *vertical.History) *vertical.History {
+	t.Helper()
+	data, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back vertical.History
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	return &back
 }
 
 func weight(h vertical.Histogram) float64 {
@@ -202,6 +226,17 @@ func TestOOM(t *testing.T) {
 		if h.AddOOM("1", at, tt.limit); recommend(t, h).Memory != before.Memory {
 			t.Errorf("%+v: a second kill at the same limit raises again", tt)
 		}
+	}
+	// The next day has a peak of its own.
+	killed, spared := fed(0.5, 100, 100*mib), fed(0.5, 100, 100*mib)
+	killed.AddOOM("1", noon.Add(day/2), 1000*mib)
+	before := weight(killed.Memory)
+	for _, h := range []*vertical.History{killed, spared} {
+		h.AddMemory("1", noon.Add(day), 300*mib)
+		h.AddMemory("1", noon.Add(day+time.Hour), 500*mib)
+	}
+	if got, want := killed.Replicas["1"], spared.Replicas["1"]; *got != *want || weight(killed.Memory) <= before {
+		t.Errorf("after a kill the day before: got %+v, want %+v", got, want)
 	}
 	h := fed(3, 100, 100*mib)
 	if h.AddOOM("1", noon.Add(36*time.Hour), 200*mib) {
@@ -243,8 +278,9 @@ func TestClockJumps(t *testing.T) {
 		if want := 1150 * bucketEnd(0.2, 0.01); !near(r.CPU.Target, want) {
 			t.Errorf("after %s: got %d, want %.0f", jump, r.CPU.Target, want)
 		}
-		if r.Memory.Target < 600*mib || r.Days < 0 {
-			t.Errorf("after %s: got %+v", jump, r)
+		memory := 1.15 * bucketEnd(600*mib, 1e7)
+		if jump.Abs() > 100*day && !near(r.Memory.Target, memory) || float64(r.Memory.Target) < memory-1 || r.Days < 0 {
+			t.Errorf("after %s: got %+v, want %.0f of memory", jump, r, memory)
 		}
 	}
 }
@@ -304,6 +340,26 @@ func FuzzHistory(f *testing.F) {
 	})
 }
 
+// What is no history of this package is refused.
+func TestHistoryCheck(t *testing.T) {
+	for _, tt := range []struct{ json, want string }{
+		{`{}`, "<nil>"},
+		{`{"cpu":{"first":175,"weights":[1]}}`, "<nil>"},
+		{`{"cpu":{"first":175,"weights":[1,1]}}`, "history of cpu: 2 weights from bucket 175 on do not fit into 176 buckets"},
+		{`{"memory":{"first":-1,"weights":[1]}}`, "history of memory: 1 weights from bucket -1 on do not fit into 176 buckets"},
+		{`{"cpu":{"weights":[-1]}}`, "history of cpu: a weight is not a number or below 0"},
+		{`{"replicas":{"1":null}}`, "history of replica 1: is empty"},
+	} {
+		var h vertical.History
+		if err := json.Unmarshal([]byte(tt.json), &h); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(h.Check()); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.json, got, tt.want)
+		}
+	}
+}
+
 func TestApply(t *testing.T) {
 	r := vertical.Range{Lower: 400, Target: 500, Upper: 800}
 	tests := []struct {
@@ -320,6 +376,7 @@ func TestApply(t *testing.T) {
 		{"too large, but all used", 0, 0, 900, 783, 900, "783m are used"},
 		{"the minimum", 700, 0, 900, 100, 700, "above the 800m that could be needed"},
 		{"the maximum", 0, 350, 200, 100, 350, "below the 350m that are needed"},
+		{"the maximum, though more is used", 0, 350, 200, 340, 350, "below the 350m that are needed"},
 		{"at the maximum", 0, 350, 350, 300, 350, "350m is between 350 and 350"},
 		{"above the maximum", 0, 350, 900, 100, 350, "above the 350m that could be needed"},
 		{"above the maximum, and used", 0, 350, 900, 340, 900, "340m are used, too much for the maximum of 350"},
