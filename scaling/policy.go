@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -158,18 +159,13 @@ func (p Policy) Validate() []error {
 		errs.check(!names[m.Name], "metrics[%d].name: %q is declared twice: each metric needs a name of its own", i, m.Name)
 		names[m.Name] = true
 	}
-	errs.check(least > 0 || len(p.Metrics) > 0 && p.hasExternal(),
+	errs.check(least > 0 || p.hasExternal(),
 		"min: is 0, but no metric has a value without replicas: add an external metric, or give a min of 1")
 	return errs
 }
 
 func (p Policy) hasExternal() bool {
-	for _, m := range p.Metrics {
-		if m.Source == FromExternal {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Metrics, func(m Metric) bool { return m.Source == FromExternal })
 }
 
 // faults are what is wrong with a policy.
