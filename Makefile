@@ -140,7 +140,7 @@ bench-packing: ## Pack generated replicas: nodes taken against the lower bound a
 
 .PHONY: cover
 cover: ## Show the unit tests' coverage; the profile stays in cover.out
-	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/...,./scheduler,./health $(UNIT_PACKAGES)
+	go test -coverprofile=cover.out -coverpkg=./runtime/...,./internal/...,./scheduler,./scaling/...,./health $(UNIT_PACKAGES)
 	go tool cover -func=cover.out | tail -n 1
 
 .PHONY: check

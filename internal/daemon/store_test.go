@@ -151,10 +151,12 @@ func saveWithSmallFiles(t *testing.T, dir string) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	limit.Cur = 64
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+	small := limit
+	small.Cur = 64
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit) }() // for the coverage, which is written last
 	err := newStore(dir).save("shop", recordOf(3))
 	if err == nil {
 		t.Fatal("a file grew beyond the limit")

@@ -302,8 +302,12 @@ func (v *view) service(svc *stack.Service) {
 	for _, slot := range wanted {
 		v.replica(svc, slot, slots[slot], want)
 	}
+	spare := v.warmSlots(svc)
+	for _, slot := range spare {
+		v.warm(svc, slot, slots[slot])
+	}
 	for _, slot := range sortedKeys(slots) {
-		if !slices.Contains(wanted, slot) || want == WantAbsent {
+		if !slices.Contains(wanted, slot) && !slices.Contains(spare, slot) || want == WantAbsent {
 			v.retire(svc, slot, slots[slot])
 		}
 	}

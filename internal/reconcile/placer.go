@@ -99,7 +99,7 @@ func (p *placer) everywhereLocal() {
 		for slot := range p.v.replicas[svc.Name] {
 			p.node[ReplicaKey(svc.Name, slot)] = LocalNode
 		}
-		for slot := 1; slot <= p.v.d.Replicas(svc); slot++ {
+		for _, slot := range p.v.allSlots(svc) {
 			p.node[ReplicaKey(svc.Name, slot)] = LocalNode
 		}
 	}
@@ -109,7 +109,7 @@ func (p *placer) everywhereLocal() {
 // refuseAll holds every replica that has no container: nothing can be placed.
 func (p *placer) refuseAll(err error) {
 	for _, svc := range p.v.order {
-		for _, slot := range p.v.slotsOf(svc) {
+		for _, slot := range p.v.allSlots(svc) {
 			if len(p.v.replicas[svc.Name][slot]) == 0 {
 				p.refuse(waiting{svc: svc, slot: slot, key: ReplicaKey(svc.Name, slot)}, HoldFailing, "cannot be placed: "+err.Error())
 			}

@@ -69,7 +69,7 @@ func (p *placer) pending() {
 		if want := p.v.want(svc.Name); want == WantAbsent || want == WantStopped {
 			continue
 		}
-		for _, slot := range p.v.slotsOf(svc) {
+		for _, slot := range p.v.allSlots(svc) {
 			key := ReplicaKey(svc.Name, slot)
 			cur, olds := p.v.split(svc, p.v.replicas[svc.Name][slot])
 			if cur != nil {

@@ -13,7 +13,7 @@ func (p *placer) publish() {
 		for _, slot := range sortedKeys(p.v.replicas[svc.Name]) {
 			p.publishReplica(svc, slot)
 		}
-		for _, slot := range p.v.slotsOf(svc) {
+		for _, slot := range p.v.allSlots(svc) {
 			if p.v.replicas[svc.Name][slot] == nil {
 				p.publishReplica(svc, slot)
 			}
