@@ -109,7 +109,7 @@ func TestSharesScoreExactly(t *testing.T) {
 			return alloc, used, rapid.Int64Range(0, alloc-used).Draw(t, "need")
 		}
 		allocA, usedA, needA := draw("a", MaxCPU)
-		allocB, usedB, needB := draw("b", MaxAmount)
+		allocB, usedB, needB := draw("b", rapid.SampledFrom([]int64{MaxAmount, min(1<<54/allocA, MaxAmount)}).Draw(t, "most"))
 		a, b, forA, forB := shareOf(usedA, allocA), shareOf(usedB, allocB), shareOf(needA, allocA), shareOf(needB, allocB)
 		left := 100*aPercent - forB - b
 		if got, want := left.whole(), leastAllocated(usedB+needB, allocB); got != want {
