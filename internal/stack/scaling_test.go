@@ -243,10 +243,9 @@ func TestWrongScaling(t *testing.T) {
 	} {
 		got, err := loadProbing(t, keys)
 		switch {
-		case err == nil && want == "":
 		case err == nil:
 			t.Errorf("%s\nloaded: %+v", keys, got.Stack.Services[0].Autoscale)
-		case want == "" || !strings.Contains(err.Error(), want):
+		case !strings.Contains(err.Error(), want):
 			t.Errorf("%s\n got %s\nwant %s", keys, err, want)
 		case strings.ContainsAny(err.Error(), "\n\x00") || strings.Contains(err.Error(), "canary-token"):
 			t.Errorf("%s: not one line for a terminal, or a secret: %q", keys, err)
@@ -268,6 +267,12 @@ func TestVerticalAndWarm(t *testing.T) {
 		if got := loaded(t, keys).Vertical; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", keys, got, want)
 		}
+	}
+	got, err := loadProbing(t, "x-berth: {resources: {mode: auto, min: {cpus: 1}, max: {memory: 1G}}}\ndeploy: {resources: {limits: {memory: 1G}}}")
+	if err != nil || !slices.ContainsFunc(got.Warnings, func(w stack.Warning) bool {
+		return w.String() == "compose.yaml:4: services.web.x-berth.resources.min.cpus: has no effect: the service has no limit of cpu that could be changed"
+	}) {
+		t.Errorf("a bound of what has no limit: %+v, %v", got, err)
 	}
 	if s := loaded(t, "x-berth: {warm: 3}\nports: ['80:80']"); s.Warm != 3 || !s.MayBalance() {
 		t.Errorf("warm %d, balanced %t", s.Warm, s.MayBalance())

@@ -62,7 +62,6 @@ func group(prefix string, class Class, keys ...key) []Support {
 }
 
 func carried(prefix string, keys ...key) []Support { return group(prefix, Carried, keys...) }
-func later(prefix string, keys ...key) []Support   { return group(prefix, Later, keys...) }
 func refused(prefix string, keys ...key) []Support { return group(prefix, Refused, keys...) }
 
 func fatal(prefix string, class Class, keys ...key) []Support {
@@ -390,10 +389,10 @@ func extensionTable() []Support {
 			key{"imageUpdate", "on the cron schedule, in UTC; policy: digest (the default), patch, minor, none"},
 			key{"discovery", "dns (the default): the addresses of all containers; ready: one address that leads to ready replicas, for the ports under ports: and expose:"},
 		),
-		later("services.*.x-berth.",
-			key{"autoscale", "the number of replicas is fixed"},
-			key{"resources", "limits are as written"},
-			key{"warm", "no replicas are kept paused"},
+		carried("services.*.x-berth.",
+			key{"autoscale", "min (default 1), max, interval (default 15s), tolerance, metrics (default cpu at 80 % of the reservation), behavior, schedules, idle, concurrency, predict; min: 0 needs idle, concurrency or a webhook metric"},
+			key{"resources", "mode: recommend (the default), auto: limits change in place, off; min and max"},
+			key{"warm", "how many more replicas are kept paused"},
 		),
 	)
 }

@@ -28,32 +28,47 @@ func (t *translator) sizing(s *Service, c types.ServiceConfig, ext setting) erro
 		v.Mode = Recommend
 	case Recommend, Resize:
 	}
-	l := limits(c)
-	has := vertical.Amounts{CPU: l.NanoCPUs, Memory: l.Memory}
-	if v.Mode == Resize && has == (vertical.Amounts{}) {
-		return ext.fail("changes the limits, but the service has none; give deploy.resources.limits, or mode: recommend")
-	}
-	for _, part := range []struct {
-		key, resource              string
-		least, most, has, promised int64
-	}{
-		{"cpus", scheduler.CPU, v.Bounds.Min.CPU, v.Bounds.Max.CPU, has.CPU, reservedCPU(c)},
-		{"memory", scheduler.Memory, v.Bounds.Min.Memory, v.Bounds.Max.Memory, has.Memory, l.MemoryReservation},
-	} {
-		format := func(n int64) string { return scheduler.FormatAmount(part.resource, n) }
-		least, most := ext.get("min").get(part.key), ext.get("max").get(part.key)
-		switch {
-		case part.most > 0 && part.least > part.most:
-			return least.fail("is %s, more than max, which is %s", format(part.least), format(part.most))
-		case part.most > 0 && part.promised > part.most:
-			return most.fail("is %s, less than the %s that the service reserves (%s)", format(part.most), format(part.promised), reservedKeys[part.resource])
-		case v.Mode == Resize && part.has == 0 && (least.given() || most.given()):
-			t.warn("has no effect: the service has no limit of "+part.resource+" that could be changed", ext.path...)
-		}
+	if err := t.resizable(v, c, ext); err != nil {
+		return err
 	}
 	s.Vertical = v
 	return nil
 }
+
+// resizable holds the bounds against each other, and against what the service has
+// and is promised.
+func (t *translator) resizable(v *Vertical, c types.ServiceConfig, ext setting) error {
+	l := limits(c)
+	if v.Mode == Resize && l.NanoCPUs == 0 && l.Memory == 0 {
+		return ext.fail("changes the limits, but the service has none; give deploy.resources.limits, or mode: recommend")
+	}
+	low, high := v.Bounds.Min, v.Bounds.Max
+	for _, b := range []sizeBounds{
+		{"cpus", scheduler.CPU, low.CPU, high.CPU, l.NanoCPUs, reservedCPU(c)},
+		{"memory", scheduler.Memory, low.Memory, high.Memory, l.Memory, l.MemoryReservation},
+	} {
+		least, most := ext.get("min").get(b.key), ext.get("max").get(b.key)
+		switch {
+		case most.given() && b.least > b.most:
+			return least.fail("is %s, more than max, which is %s", b.text(b.least), b.text(b.most))
+		case most.given() && b.promised > b.most:
+			return most.fail("is %s, less than the %s that the service reserves (%s)", b.text(b.most), b.text(b.promised), reservedKeys[b.resource])
+		case v.Mode == Resize && b.limit == 0 && least.given():
+			t.warn("has no effect: the service has no limit of "+b.resource+" that could be changed", least.path...)
+		case v.Mode == Resize && b.limit == 0 && most.given():
+			t.warn("has no effect: the service has no limit of "+b.resource+" that could be changed", most.path...)
+		}
+	}
+	return nil
+}
+
+// sizeBounds are the bounds of one resource, and what a service has of it.
+type sizeBounds struct {
+	key, resource                string
+	least, most, limit, promised int64
+}
+
+func (b sizeBounds) text(n int64) string { return scheduler.FormatAmount(b.resource, n) }
 
 // amounts reads so much of both resources; 0 where one is not given.
 func amounts(s setting) (vertical.Amounts, error) {
