@@ -7,8 +7,7 @@ import (
 	"github.com/berth-dev/berth/internal/stack"
 )
 
-// TestExtensionsAreKnown: every key that is agreed on loads, and those that are
-// not carried out yet say so.
+// TestExtensionsAreKnown: each key of x-berth loads, and none is left aside.
 func TestExtensionsAreKnown(t *testing.T) {
 	dir := project(t, map[string]string{"compose.yaml": `
 x-berth:
