@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -149,7 +150,8 @@ func BenchmarkProbes(b *testing.B) {
 
 func measure(b *testing.B, p *Prober, s *spy) {
 	b.Helper()
-	var late, medians []time.Duration   // of all probes, and of those of each second
+	var late delays                     // of all probes
+	var medians []time.Duration         // of those of each second
 	var goroutines, files, memory []int // one sample a second; bytes
 	probes, used, began := s.results.Load(), cpu(b), time.Now()
 	last := began
@@ -157,25 +159,52 @@ func measure(b *testing.B, p *Prober, s *spy) {
 		time.Sleep(time.Second - time.Since(began)%time.Second)
 		goroutines, files = append(goroutines, goruntime.NumGoroutine()), append(files, openFiles(b))
 		second := p.lateness(last)
-		late, last, medians = append(late, second...), time.Now(), append(medians, median(second))
+		late.add(second)
+		last, medians = time.Now(), append(medians, median(second))
 		memory = append(memory, liveHeap())
 	}
 	wall := time.Since(began)
-	if len(late) == 0 {
+	if late.n == 0 {
 		b.Fatal("no probe was sent")
 	}
-	slices.Sort(late)
 	b.ReportMetric(100*(cpu(b)-used).Seconds()/wall.Seconds(), "%core")
 	b.ReportMetric(float64(s.results.Load()-probes)/wall.Seconds(), "probes/s")
-	b.ReportMetric(ms(late[len(late)/2]), "ms-late-p50")
-	b.ReportMetric(ms(late[len(late)*99/100]), "ms-late-p99")
-	b.ReportMetric(ms(late[len(late)-1]), "ms-late-max")
+	b.ReportMetric(ms(late.quantile(0.5)), "ms-late-p50")
+	b.ReportMetric(ms(late.quantile(0.99)), "ms-late-p99")
+	b.ReportMetric(ms(late.quantile(1)), "ms-late-max")
 	b.ReportMetric(float64(s.failed.Load()), "failed")
 	b.ReportMetric(grown(goroutines), "goroutines-grown")
 	b.ReportMetric(grown(files), "files-grown")
 	b.ReportMetric(grown(memory)/1024, "KiB-grown")
 	half := len(medians) / 2
 	b.ReportMetric(ms(median(medians[half:])-median(medians[:half])), "ms-drift")
+}
+
+// delays counts durations in steps of [delayStep], so that a long run takes no
+// more memory than a short one. The last step holds all longer ones.
+type delays struct {
+	n     int
+	steps [50_000]uint32
+}
+
+const delayStep = 100 * time.Microsecond
+
+func (d *delays) add(of []time.Duration) {
+	for _, v := range of {
+		d.n++
+		d.steps[min(int(v/delayStep), len(d.steps)-1)]++
+	}
+}
+
+// quantile is the end of the step in which the part q of all has come.
+func (d *delays) quantile(q float64) time.Duration {
+	left := int(math.Ceil(q * float64(d.n)))
+	for i, n := range d.steps {
+		if left -= int(n); left <= 0 {
+			return time.Duration(i+1) * delayStep
+		}
+	}
+	return time.Duration(len(d.steps)) * delayStep
 }
 
 // liveHeap is how many bytes the last collection left, in use by objects.
