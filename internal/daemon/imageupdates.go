@@ -57,7 +57,7 @@ func (l *loop) dueImages(now time.Time) []string {
 			continue
 		}
 		one := 1
-		table, errs := timetable.Parse([]timetable.Schedule{{Cron: svc.ImageUpdate.Schedule, TimeZone: "Local", Replicas: &one}})
+		table, errs := timetable.Parse([]timetable.Schedule{{Cron: svc.ImageUpdate.Schedule, Replicas: &one}})
 		if len(errs) > 0 {
 			continue // it was checked when it was loaded
 		}

@@ -297,6 +297,10 @@ func (k *scaleLook) policy() (scaling.Policy, *timetable.Firing) {
 // decide decides the number of replicas and carries it out.
 func (k *scaleLook) decide(ctx context.Context) {
 	policy, firing := k.policy()
+	if len(policy.Metrics) == 0 && policy.Fixed == nil && k.svc.Autoscale.Concurrency == nil {
+		n := min(max(k.d.Replicas(k.svc), valueOr(policy.Min, 1)), policy.Max) // nothing is measured: the bounds decide
+		policy.Fixed = &n
+	}
 	measured := !k.now.Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
 	in := scaling.Input{Current: k.d.Replicas(k.svc)}
 	out := &api.Scaling{Service: k.svc.Name, At: k.now, Current: in.Current, Held: k.held()}
