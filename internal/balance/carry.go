@@ -30,7 +30,8 @@ func (c *carriers) close() { c.pipes.close() }
 
 // copy carries what comes from src to dst until src's end, for which it returns
 // nil, and counts it. What comes in large pieces is spliced.
-func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64) error {
+// note is called after each piece.
+func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64, note func()) error {
 	w := way{dst: dst, count: count, reader: reader{carriers: c}, splicer: splicer{pipes: &c.pipes}}
 	var err error
 	if w.from, err = src.SyscallConn(); err != nil {
@@ -52,6 +53,7 @@ func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64) error {
 		if err != nil {
 			return err
 		}
+		note()
 	}
 }
 

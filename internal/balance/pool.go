@@ -58,6 +58,8 @@ type pool struct {
 	mu        sync.Mutex // protects all below
 	chooser   chooser
 	hold      Hold
+	drainIdle time.Duration
+	closing   bool       // a goroutine ends idle connections
 	asked     bool       // the last Route said anything
 	backends  []*backend // ordered by ID
 	held      []client   // ordered by when they came
@@ -97,7 +99,7 @@ func (p *pool) find(id string) *backend {
 func (p *pool) route(to Routing, now time.Time) {
 	p.mu.Lock()
 	p.chooser.set(to.Policy, to.Shares)
-	p.hold = to.Hold.withDefaults()
+	p.hold, p.drainIdle = to.Hold.withDefaults(), to.DrainIdle
 	p.asked = !reflect.DeepEqual(to, Routing{})
 	named := map[string]bool{}
 	for _, of := range to.Backends {
@@ -111,6 +113,7 @@ func (p *pool) route(to Routing, now time.Time) {
 		}
 	}
 	p.forgetGone()
+	p.watchIdleLocked()
 	close(p.changed)
 	p.changed = make(chan struct{})
 	r := p.releaseLocked(now)

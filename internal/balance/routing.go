@@ -84,6 +84,11 @@ type Routing struct {
 	Shares   map[string]int
 	Hold     Hold
 	Backends []Backend
+	// DrainIdle ends a connection to a backend that is no longer routed once nothing
+	// was carried for so long after an answer, as on a connection that a client keeps
+	// for later requests. One on which an answer is still to come goes on. 0: none is
+	// ended.
+	DrainIdle time.Duration
 }
 
 // maxShare bounds a share, so that sums cannot overflow.
@@ -94,6 +99,9 @@ func (r Routing) check() error {
 	case "", RoundRobin, LeastConnections, RandomTwo, SourceHash:
 	default:
 		return fmt.Errorf("policy %q is not known: use %s, %s, %s or %s", r.Policy, RoundRobin, LeastConnections, RandomTwo, SourceHash)
+	}
+	if r.DrainIdle < 0 {
+		return fmt.Errorf("DrainIdle is %s: use 0 or more", r.DrainIdle)
 	}
 	for group, share := range r.Shares {
 		if share < 0 || share > maxShare {

@@ -230,7 +230,11 @@ func (l *loop) rememberFrontends(want []balance.Frontend) {
 // routing is a plan's routing in the balancer's words.
 func (l *loop) routing(r *reconcile.Routing, obs *reconcile.Observed) balance.Routing {
 	to := balance.Routing{
-		Policy: balance.Policy(r.Balance.Policy), Hold: balance.Hold{Limit: r.Balance.MaxHeld, For: r.Balance.Hold},
+		Policy: balance.Policy(r.Balance.Policy), DrainIdle: r.Balance.DrainIdle,
+		Hold: balance.Hold{Limit: r.Balance.MaxHeld, For: r.Balance.Hold},
+	}
+	if to.Hold.Limit == 0 || to.Hold.For == 0 {
+		to.Hold.Limit = -1 // none waits
 	}
 	for _, at := range r.Backends {
 		be := balance.Backend{ID: at.Container, Group: at.Revision, Routed: true}

@@ -60,7 +60,7 @@ func (t *translator) balance(s *Service, ext setting) error {
 	for _, d := range []struct {
 		from setting
 		to   *time.Duration
-	}{{from.get("hold"), &b.Hold}, {drain, &b.Drain}} {
+	}{{from.get("hold"), &b.Hold}, {from.get("drainIdle"), &b.DrainIdle}, {drain, &b.Drain}} {
 		if !d.from.given() {
 			continue
 		}

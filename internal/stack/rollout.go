@@ -175,6 +175,9 @@ type Balance struct {
 	Hold    time.Duration `json:"hold"`             // how long a connection waits while no replica is ready
 	MaxHeld int           `json:"maxHeld"`          // connections that may wait at a time
 	Drain   time.Duration `json:"drain"`            // how long open connections may finish before their replica is stopped
+	// DrainIdle is after which quiet a connection that has had its answer is ended
+	// while its replica drains; 0: it is left to its client until Drain is over.
+	DrainIdle time.Duration `json:"drainIdle"`
 }
 
 // Defaults of x-berth.balance and x-berth.drain.
@@ -182,6 +185,7 @@ const (
 	DefaultHold    = 10 * time.Second
 	DefaultMaxHeld = 1024
 	DefaultDrain   = 10 * time.Second
+	DefaultIdle    = time.Second
 )
 
 // Discovery is what a service's name resolves to inside its networks.

@@ -44,7 +44,7 @@ func TestRolloutIsTranslated(t *testing.T) {
 		return u
 	}
 	balanced := func(change func(*stack.Balance)) stack.Balance {
-		b := stack.Balance{Hold: stack.DefaultHold, MaxHeld: stack.DefaultMaxHeld, Drain: stack.DefaultDrain}
+		b := stack.Balance{Hold: stack.DefaultHold, MaxHeld: stack.DefaultMaxHeld, Drain: stack.DefaultDrain, DrainIdle: stack.DefaultIdle}
 		change(&b)
 		return b
 	}
@@ -76,10 +76,10 @@ func TestRolloutIsTranslated(t *testing.T) {
 			stack.Rollout{Surge: count(1), Deadline: 10 * time.Minute}},
 
 		"image: a": {balance, balanced(func(*stack.Balance) {})},
-		"x-berth: {balance: {policy: round-robin}}\nports: ['80']":         {balance, balanced(func(*stack.Balance) {})},
-		"x-berth: {balance: {policy: source-hash}}\nports: ['80']":         {balance, balanced(func(b *stack.Balance) { b.Policy = "source-hash" })},
-		"x-berth: {drain: 0s, balance: {hold: 0s, maxHeld: 0}}":            {balance, stack.Balance{}},
-		"x-berth: {drain: \"${PERIOD}\", balance: {hold: 2m, maxHeld: 5}}": {balance, stack.Balance{Hold: 2 * time.Minute, MaxHeld: 5, Drain: 7 * time.Second}},
+		"x-berth: {balance: {policy: round-robin}}\nports: ['80']":             {balance, balanced(func(*stack.Balance) {})},
+		"x-berth: {balance: {policy: source-hash}}\nports: ['80']":             {balance, balanced(func(b *stack.Balance) { b.Policy = "source-hash" })},
+		"x-berth: {drain: 0s, balance: {hold: 0s, maxHeld: 0, drainIdle: 0s}}": {balance, stack.Balance{}},
+		"x-berth: {drain: \"${PERIOD}\", balance: {hold: 2m, maxHeld: 5}}":     {balance, stack.Balance{Hold: 2 * time.Minute, MaxHeld: 5, Drain: 7 * time.Second, DrainIdle: time.Second}},
 		"ports: ['80']": {publish, stack.PublishAuto},
 		"x-berth: {publish: direct}\nports: ['80']":       {publish, stack.PublishDirect},
 		"x-berth: {publish: balanced}\nports: ['80/udp']": {publish, stack.PublishBalanced},

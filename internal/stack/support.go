@@ -385,7 +385,7 @@ func extensionTable() []Support {
 			key{"publish", "direct: the engine holds the published ports; balanced: Berth's balancer; without it: the balancer where two replicas would need one fixed host port"},
 			key{"rollout", "maxSurge and maxUnavailable (instead of parallelism and order), minReady, progressDeadline (default 10m), canary"},
 			key{"drain", "default 10s: how long the connections through the balancer may finish before their replica stops"},
-			key{"balance", "policy: round-robin (the default), least-connections, random-two, source-hash; hold (default 10s) and maxHeld (default 1024): connections that wait while no replica is ready"},
+			key{"balance", "policy: round-robin (the default), least-connections, random-two, source-hash; hold (default 10s) and maxHeld (default 1024): connections that wait while no replica is ready; drainIdle (default 1s): when a connection that a client keeps for later is ended while its replica drains"},
 			key{"imageUpdate", "on the cron schedule, in UTC; policy: digest (the default), patch, minor, none"},
 			key{"discovery", "dns (the default): the addresses of all containers; ready: one address that leads to ready replicas, for the ports under ports: and expose:"},
 		),

@@ -135,7 +135,7 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 		Update:        DefaultUpdate(),
 		RollBack:      DefaultUpdate(),
 		Rollout:       Rollout{Deadline: DefaultDeadline},
-		Balance:       Balance{Hold: DefaultHold, MaxHeld: DefaultMaxHeld, Drain: DefaultDrain},
+		Balance:       Balance{Hold: DefaultHold, MaxHeld: DefaultMaxHeld, Drain: DefaultDrain, DrainIdle: DefaultIdle},
 		Replicas:      c.GetScale(),
 		DependsOn:     dependencies(c),
 		Develop:       c.Develop != nil,
