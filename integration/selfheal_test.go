@@ -124,31 +124,21 @@ func (w *world) daemonLog() string {
 // "<action> <container's name>".
 func (w *world) happened(since time.Time) map[string]int {
 	w.t.Helper()
-	counts := map[string]int{}
-	for _, m := range w.history(since) {
-		counts[string(m.Action)+" "+m.Actor.Attributes["name"]]++
-	}
-	return counts
-}
-
-// history are the engine's events of the project since a moment, oldest first.
-func (w *world) history(since time.Time) []events.Message {
-	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
 	messages, failed := w.raw.Events(ctx, events.ListOptions{
 		Since: strconv.FormatInt(since.Unix(), 10), Until: strconv.FormatInt(time.Now().Unix()+1, 10), Filters: w.byProject(),
 	})
-	var all []events.Message
+	counts := map[string]int{}
 	for {
 		select {
 		case m := <-messages:
-			all = append(all, m)
+			counts[string(m.Action)+" "+m.Actor.Attributes["name"]]++
 		case err := <-failed:
 			if err != nil && !errors.Is(err, io.EOF) {
 				w.t.Fatalf("read the engine's events: %v", err)
 			}
-			return all
+			return counts
 		}
 	}
 }
