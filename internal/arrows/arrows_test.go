@@ -26,6 +26,7 @@ var mayImport = []struct {
 	{"runtime/peer", nil},
 	{"runtime/cgroup", []string{"runtime", "runtime/peer"}},
 	{"runtime/inside", []string{"runtime", "runtime/peer"}},
+	{"runtime/usage", []string{"runtime"}},
 	{"runtime/fake", []string{"runtime"}},
 	{"runtime/enginetest/", []string{"runtime"}},
 	{"internal/dirs", nil},
