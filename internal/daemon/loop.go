@@ -42,7 +42,8 @@ type loop struct {
 	closed   bool                                    // the stack is gone; a later up makes a new loop
 	routed   map[string]bool                         // services the balancer knows; of the loop alone
 	scaling  atomic.Bool                             // a look at the scaling is under way
-	sizes    map[string]*api.Sizing                  // by service, as last looked at
+	scaled   map[string]*scaled                      // by service; of the goroutine that scales alone
+	shown    map[string]shown                        // by service: of the scaling
 	finished []finished                              // steps that have ended since the last turn began
 	probing  map[string]bool                         // what the prober knows of this stack
 	ways     map[string]map[health.Role]health.Route // of the probes, by container ID

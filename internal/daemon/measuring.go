@@ -326,13 +326,9 @@ func (k *scaleLook) resize(used vertical.Amounts) {
 	}
 	limits := k.limits()
 	change := vertical.Apply(rec, k.svc.Vertical.Bounds, limits, used)
-	k.l.mu.Lock()
 	k.s.Resized = k.now
-	if k.l.sizes == nil {
-		k.l.sizes = map[string]*api.Sizing{}
-	}
-	k.l.sizes[k.svc.Name] = &api.Sizing{Service: k.svc.Name, At: k.now, Mode: string(k.svc.Vertical.Mode), Recommendation: rec, Limits: limits, Used: used, Change: change}
-	k.l.mu.Unlock()
+	sizing := &api.Sizing{Service: k.svc.Name, At: k.now, Mode: string(k.svc.Vertical.Mode), Recommendation: rec, Limits: limits, Used: used, Change: change}
+	k.l.publish(k.svc.Name, k.s, func(now *shown) { now.sizing = sizing })
 	if k.svc.Vertical.Mode != stack.Resize || !change.Changes() || k.state().AutoHeld {
 		return
 	}

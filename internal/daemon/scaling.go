@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,8 +45,9 @@ const scaleTick = time.Second
 // keptDecisions is how many decisions of a service are remembered.
 const keptDecisions = 60
 
-// scaled is what is remembered of the scaling of one service. What is stored
-// survives the daemon.
+// scaled is what is remembered of the scaling of one service. It is of the
+// goroutine that scales the stack alone; what has a name in JSON is stored, and
+// what others may see of it is a [shown].
 type scaled struct {
 	State       scaling.State            `json:"state,omitzero"`
 	Concurrency scaling.ConcurrencyState `json:"concurrency,omitzero"`
@@ -56,7 +58,7 @@ type scaled struct {
 
 	begun    scaling.State // before the first of steps
 	steps    []scalesim.Step
-	last     *api.Scaling
+	last     *api.Scaling // never changed once it is here
 	due      time.Time
 	sizeDue  time.Time
 	stats    map[string]runtime.Stats // of the last measurement, by container ID
@@ -66,6 +68,13 @@ type scaled struct {
 	counters balance.PoolStatus // at the last decision
 	counted  time.Time
 	ooms     map[string]time.Time
+}
+
+// shown is what others may see of a service's scaling.
+type shown struct {
+	last      *api.Scaling
+	recording scalesim.Recording
+	sizing    *api.Sizing
 }
 
 // readyFact is since when a container's run is ready, or is not.
@@ -134,19 +143,47 @@ func (l *loop) scale(ctx context.Context, now time.Time) {
 	}
 }
 
-// scaledOf is what is remembered of a service.
+// scaledOf is what is remembered of a service, as the daemon before stored it at
+// first. What cannot be read is forgotten.
 func (l *loop) scaledOf(service string) *scaled {
+	if s := l.scaled[service]; s != nil {
+		return s
+	}
+	l.mu.Lock()
+	stored := l.record.Scaling[service]
+	l.mu.Unlock()
+	s := &scaled{}
+	if len(stored) > 0 && json.Unmarshal(stored, s) != nil {
+		s = &scaled{}
+	}
+	if l.scaled == nil {
+		l.scaled = map[string]*scaled{}
+	}
+	l.scaled[service] = s
+	return s
+}
+
+// publish shows and stores what has become of a service's scaling. What is stored
+// reaches the disk with the next state that must.
+func (l *loop) publish(service string, s *scaled, edit func(*shown)) {
+	data, err := json.Marshal(s)
+	steps := slices.Clone(s.steps)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.record.Scaling == nil {
-		l.record.Scaling = map[string]*scaled{}
+	if err == nil {
+		l.record.Scaling = maps.Clone(l.record.Scaling)
+		if l.record.Scaling == nil {
+			l.record.Scaling = map[string]json.RawMessage{}
+		}
+		l.record.Scaling[service] = data
 	}
-	s := l.record.Scaling[service]
-	if s == nil {
-		s = &scaled{}
-		l.record.Scaling[service] = s
+	if l.shown == nil {
+		l.shown = map[string]shown{}
 	}
-	return s
+	now := l.shown[service]
+	now.recording = scalesim.Recording{State: s.begun, Steps: steps}
+	edit(&now)
+	l.shown[service] = now
 }
 
 // scaleLook is one look at one service. All but its outcome is of the goroutine
@@ -313,7 +350,8 @@ func (k *scaleLook) decide(ctx context.Context) {
 			if k.s.last == nil {
 				return
 			}
-			out = k.s.last
+			again := *k.s.last
+			out = &again
 			break
 		}
 		k.byMetrics(ctx, policy, &in, out)
@@ -420,10 +458,9 @@ func (k *scaleLook) capped(desired, current int, out *api.Scaling) int {
 
 // decided remembers a decision, and tells of it when it changes something.
 func (l *loop) decided(service string, s *scaled, out *api.Scaling) {
-	l.mu.Lock()
 	changed := s.last == nil || s.last.Desired != out.Desired || s.last.Held != out.Held || s.last.Capped != out.Capped
 	s.last = out
-	l.mu.Unlock()
+	l.publish(service, s, func(now *shown) { now.last = out })
 	if changed && out.Desired != out.Current {
 		l.feed.publish(api.Event{Time: out.At, Type: api.EventScale, Stack: l.name, Scaling: out})
 		l.log.Info().Str("service", service).Int("from", out.Current).Int("to", out.Desired).Str("cause", out.Why()).Str("held", out.Held).Msg("autoscale")

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/scaling"
-	scalesim "github.com/berth-dev/berth/scaling/simulate"
 )
 
 // scalingRoutes answers what is asked of the scaling of a stack.
@@ -59,14 +57,10 @@ func (d *Daemon) autoscaling(ctx context.Context, name string) (*api.Autoscaling
 func (l *loop) serviceScalingLocked(svc *stack.Service, st reconcile.ServiceState, ready int) api.ServiceScaling {
 	s := api.ServiceScaling{
 		Service: svc.Name, Replicas: l.record.Desired.Replicas(svc), Ready: ready, Paused: st.AutoHeld, ByHand: st.Scale != nil,
-		Rest: st.Rest, Sizing: l.sizes[svc.Name],
+		Rest: st.Rest, Last: l.shown[svc.Name].last, Sizing: l.shown[svc.Name].sizing, Recording: l.shown[svc.Name].recording,
 	}
 	if a := svc.Autoscale; a != nil {
 		s.Min, s.Max = valueOr(a.Policy.Min, 1), a.Policy.Max
-	}
-	if known := l.record.Scaling[svc.Name]; known != nil {
-		s.Last = known.last
-		s.Recording = scalesim.Recording{State: known.begun, Steps: slices.Clone(known.steps)}
 	}
 	return s
 }

@@ -35,7 +35,7 @@ type record struct {
 	Memory    reconcile.Memory   `json:"memory"`
 	Revisions []declaration      `json:"revisions,omitempty"` // newest last
 	// Scaling is what is remembered of the scaling of services.
-	Scaling map[string]*scaled `json:"scaling,omitempty"`
+	Scaling map[string]json.RawMessage `json:"scaling,omitempty"` // a [scaled] each
 	// ImageLooks are when the services' images were last looked for.
 	ImageLooks map[string]time.Time `json:"imageLooks,omitempty"`
 	// Frontends are what the balancer listens at for the stack.
