@@ -17,6 +17,7 @@ const (
 	ThenRestart After = "restart" // started again, after the backoff
 	ThenStay    After = "stay"    // left as it is until somebody starts it
 	ThenAwait   After = "await"   // goes on once what it depends on is ready
+	ThenYield   After = "yield"   // its successor takes over; started again where that one is not wanted any more
 )
 
 // Ended is why Berth ended, or froze, a run of a replica's container. What
@@ -149,6 +150,11 @@ func (v *view) resume(svc *stack.Service, slot int, c *member) bool {
 			return true
 		}
 		s.Cause = "what it depends on is ready again"
+		v.step(s)
+		return true
+	case ThenYield:
+		s.Cause = "its successor is not wanted any more"
+		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: c.Name, Reason: "is being started again"})
 		v.step(s)
 		return true
 	default:

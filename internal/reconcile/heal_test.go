@@ -73,6 +73,11 @@ func TestProbesAreActedOn(t *testing.T) {
 			`start web/1 shop-web-1 (liveness failed; restart 1)`,
 		},
 		{
+			"what was stopped for a successor that is not wanted any more starts again",
+			shop(svc("web", 1)).has("web", 1, runtime.Exited, exit(137, 0)).endedBy("web", 1, ThenYield),
+			`start web/1 shop-web-1 (its successor is not wanted any more)`,
+		},
+		{
 			"whatever the restart policy is",
 			func() *fixture {
 				web := probed(svc("web", 1), health.Action{})

@@ -333,7 +333,11 @@ func (v *view) overlap(svc *stack.Service, slot int, cur *member, olds []*member
 				return
 			}
 			v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is replacing " + old.Name})
-			v.step(v.stopStep(svc, slot, old, cause))
+			s := v.stopStep(svc, slot, old, cause)
+			if want == WantRunning && v.ended(s.Key, cur) == nil { // else it is the one that yielded, and comes back
+				s.Ends = &Ended{Container: old.ID, Started: old.Started, Why: cause, Then: ThenYield}
+			}
+			v.step(s)
 			return
 		}
 	}

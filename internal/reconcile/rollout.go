@@ -441,7 +441,11 @@ func (v *view) newFails(svc *stack.Service, r *Rollout, p *SlotProgress, cur *me
 			return f.Err
 		}
 	}
-	if e := v.ended(key, cur); e != nil && e.Then != ThenAwait {
+	switch e := v.ended(key, cur); {
+	case e == nil || e.Then == ThenAwait:
+	case e.Then == ThenYield:
+		return "" // its revision is not to blame
+	default:
 		return e.Why
 	}
 	if n, _ := v.attempts(key, svc.Revision, 0); n > 0 && v.m.Restarts[key][len(v.m.Restarts[key])-1].At.After(p.Began) {
