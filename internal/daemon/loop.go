@@ -371,8 +371,11 @@ func (l *loop) restsLocked(service string, r *reconcile.Rollout) string {
 // complaint says a failing hold in one line that names its object once.
 func complaint(h reconcile.Hold) string {
 	name := h.Name
-	if name == "" {
+	switch kind, _, _ := strings.Cut(string(h.Key), "/"); {
+	case name == "":
 		name = string(h.Key)
+	case kind == "rollout" || kind == "port":
+		name = "service " + name
 	}
 	if strings.Contains(h.Reason, name) {
 		return h.Reason

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/berth-dev/berth/internal/api"
@@ -43,7 +44,7 @@ func (l *loop) rollLocked(plan *reconcile.Plan, now time.Time) bool {
 		return false
 	}
 	l.record.Desired, l.unsaved = next, true
-	l.record.declare(next, now, "roll-back: "+firstWhy(plan.RollBack))
+	l.record.declare(next, now, rollBackCause+firstWhy(plan.RollBack))
 	l.d.nodes.declare(l.name, next.Stack)
 	l.obs.MarkAll()
 	return true
@@ -352,11 +353,18 @@ func (l *loop) undoRequest(req *api.UndoRequest) (*api.UpRequest, string, error)
 	return up, fmt.Sprintf("undo to %d", r.Number), nil
 }
 
+// rollBackCause begins the cause of a revision that was declared because the one
+// before it had failed.
+const rollBackCause = "roll-back: "
+
 // before is the newest revision in which the services, or any service, differ
-// from what they are now; 0: none is kept.
+// from what they are now. One that was rolled back is passed over. 0: none is kept.
 func (r *record) before(services []string) int {
 	now := r.Desired.Stack
-	for _, old := range slices.Backward(r.Revisions) {
+	for at, old := range slices.Backward(r.Revisions) {
+		if at+1 < len(r.Revisions) && strings.HasPrefix(r.Revisions[at+1].Cause, rollBackCause) {
+			continue
+		}
 		for i := range now.Services {
 			svc := &now.Services[i]
 			if len(services) > 0 && !slices.Contains(services, svc.Name) {

@@ -125,7 +125,7 @@ func flowOf(c *balance.Counters) api.Flow {
 func (l *loop) replicasLocked() (replicas, beside []api.Replica) {
 	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
 		rep := api.Replica{Service: r.Service, Slot: r.Slot, Ready: r.Ready, Serves: r.Serves, Probed: r.Probed}
-		rep.Reason = cmp.Or(l.reasonLocked(r.Key), r.Why, l.portReasonLocked(r.Service))
+		rep.Reason = cmp.Or(l.reasonLocked(r.Key, besideNames(&r)), r.Why, l.reasonLocked(reconcile.Key("port/"+r.Service), nil))
 		if r.Container != nil {
 			rep.Container = r.Container.Clone()
 			rep.Restarts = r.Container.RestartCount + l.record.Memory.RestartsOf(r.Key)
@@ -141,21 +141,24 @@ func (l *loop) replicasLocked() (replicas, beside []api.Replica) {
 	return replicas, beside
 }
 
-// reasonLocked is what the plan says a target waits for; l.mu is held.
-func (l *loop) reasonLocked(key reconcile.Key) string {
+func besideNames(r *reconcile.Readiness) []string {
+	names := make([]string, len(r.Beside))
+	for i := range r.Beside {
+		names[i] = r.Beside[i].Container.Name
+	}
+	return names
+}
+
+// reasonLocked is what the plan says a target waits for, unless that is about
+// another container of the replica; l.mu is held.
+func (l *loop) reasonLocked(key reconcile.Key, others []string) string {
 	why := ""
 	for i := range l.plan.Holds {
-		if h := &l.plan.Holds[i]; h.Key == key {
+		if h := &l.plan.Holds[i]; h.Key == key && !slices.Contains(others, h.Name) {
 			why = h.Reason
 		}
 	}
 	return why
-}
-
-// portReasonLocked says that a service's published port is not listened at; l.mu
-// is held.
-func (l *loop) portReasonLocked(service string) string {
-	return l.reasonLocked(reconcile.Key("port/" + service))
 }
 
 // besideReasonLocked is what a container that is being replaced waits for: its

@@ -219,3 +219,59 @@ func TestTrafficNamesTheContainers(t *testing.T) {
 		}
 	})
 }
+
+// What goes back of itself does not count as a revision to go back to.
+func TestUndoPassesOverWhatWasRolledBack(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		s.engine.AddImage("bad", fake.Image{})
+		s.engine.Script("bad", fake.Exit(time.Second, 1))
+		take := func(n, image string) []string {
+			return s.settle(s.up(shop(svc("web", 2, version(n, stack.StartFirst), func(svc *stack.Service) {
+				svc.Spec.Image = image
+				svc.Update.Action = stack.RollBackOnFailure
+			}))))
+		}
+		for _, n := range []string{"1", "2"} {
+			if failed := take(n, "app"); len(failed) > 0 {
+				t.Fatal(failed)
+			}
+			time.Sleep(2 * time.Minute)
+		}
+		failed := take("3", "bad")
+		if len(failed) != 1 || !strings.HasPrefix(failed[0], "service web: rolled back: 1 of 2 replicas failed: ") {
+			t.Fatalf("failed with %q", failed)
+		}
+		acc, err := s.d.undo(s.ctx, "shop", &api.UndoRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.settled(acc)
+		if got := s.get("shop-web-1").Command; strings.Join(got, "") != "1" {
+			t.Errorf("web runs revision %q, want that of the first up", got)
+		}
+	})
+}
+
+// A container that was stopped for a successor that does not work is started
+// again when the service goes back, whatever its restart policy is.
+func TestRollBackStartsWhatWasStopped(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		s.engine.AddImage("bad", fake.Image{})
+		s.engine.Script("bad", fake.Exit(0, 1))
+		roll := func(image string) func(*stack.Service) {
+			return func(svc *stack.Service) {
+				svc.Spec.Image = image
+				svc.Update.Action = stack.RollBackOnFailure
+			}
+		}
+		s.settled(s.up(shop(svc("web", 3, version("1", stack.StopFirst), roll("app")))))
+		time.Sleep(2 * time.Minute)
+		if failed := s.settle(s.up(shop(svc("web", 3, version("2", stack.StopFirst), roll("bad"))))); len(failed) != 1 {
+			t.Fatalf("failed with %q", failed)
+		}
+		if got, want := s.list(), "shop-web-1=running shop-web-2=running shop-web-3=running"; got != want {
+			t.Errorf("there is %s, want %s; the plan is\n%s", got, want, s.plan("shop"))
+		}
+		s.oracle()
+	})
+}
