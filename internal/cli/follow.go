@@ -106,7 +106,7 @@ func showEvent(ui progress, e api.Event) {
 		if e.Rollout != nil {
 			showRollout(ui, e.Rollout)
 		}
-	case api.EventSettled, api.EventProbe: // berth events tells of probes
+	case api.EventSettled, api.EventProbe, api.EventScale: // berth events tells of probes
 	}
 }
 

@@ -49,7 +49,7 @@ func historyListing(list []api.Revision, now time.Time) *listing[api.Revision] {
 	return &listing[api.Revision]{Array: true, Columns: []column[api.Revision]{
 		{"REVISION", func(r api.Revision) string { return strconv.Itoa(r.Number) }},
 		{"DECLARED", func(r api.Revision) string { return moment(r.At, now) }},
-		{"CAUSE", func(r api.Revision) string { return cmp.Or(r.Cause, "up") }},
+		{"CAUSE", func(r api.Revision) string { return ellipsis(cmp.Or(r.Cause, "up"), reasonLength) }},
 		{"CHANGES", func(r api.Revision) string {
 			if r.Number == list[0].Number {
 				return "(the oldest that is kept)"
