@@ -150,8 +150,12 @@ func (r *rolled) only(version int) {
 	want := fmt.Sprintf("version %d", version)
 	r.eventually(30*time.Second, func() error {
 		for range 12 {
-			if got, err := ask(r.t.Context(), client, r.base); err != nil || got != want {
-				return fmt.Errorf("%q, %v answers, not %q", got, err, want)
+			got, err := ask(r.t.Context(), client, r.base)
+			if err != nil {
+				return err
+			}
+			if got != want {
+				return fmt.Errorf("%q answers, not %q", got, want)
 			}
 		}
 		return nil

@@ -47,9 +47,9 @@ const longestDrain = 10 * time.Minute
 // finish leaves the sockets to the next daemon, for which it waits for a while,
 // and then lets open connections finish. release gives the daemon's lock up. A
 // signal ends both waits.
-func (b *balancer) finish(folders dirs.Dirs, linger time.Duration, release func() error, log zerolog.Logger) error {
+func (b *balancer) finish(ctx context.Context, folders dirs.Dirs, linger time.Duration, release func() error, log zerolog.Logger) error {
 	defer b.stop()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if b.b == nil || linger == 0 {
 		stop()
@@ -82,7 +82,7 @@ func (b *balancer) close(ctx context.Context) error {
 	defer cancel()
 	err := b.b.Close(ctx)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // they were cut, as a signal or the time asked for
+		return nil // they were cut, as a signal or the time asked for
 	}
 	return err
 }

@@ -85,7 +85,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	defer removeHelpers(ctx, helpers, log)
 	err = d.Run(ctx, listener)
 	released = true
-	return errors.Join(err, balancer.finish(folders, opts.Linger, release, log))
+	return errors.Join(err, balancer.finish(ctx, folders, opts.Linger, release, log))
 }
 
 // removeHelpers removes the containers that served this daemon's probes.

@@ -74,7 +74,7 @@ const handoverTime = 5 * time.Second
 func Inherit(folders dirs.Dirs) ([]balance.Handover, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: folders.Heritage(), Net: "unix"})
 	if err != nil {
-		return nil, nil //nolint:nilerr // nobody offers any
+		return nil, nil // nobody offers any
 	}
 	defer func() { _ = conn.Close() }()
 	all, err := balance.ReceiveListeners(conn, time.Now().Add(handoverTime))

@@ -159,7 +159,8 @@ func balanced(kind stack.MetricKind, now, before balance.PoolStatus, window time
 		if since.Count() == 0 {
 			return 0, true // nobody came
 		}
-		return since.Sum.Microseconds() / int64(since.Count()) / 1000, true // thousandths of a second
+		mean := float64(since.Sum.Milliseconds()) / float64(since.Count())
+		return int64(mean), true // thousandths of a second
 	default:
 		return 0, false
 	}
@@ -225,7 +226,7 @@ func (k *scaleLook) external(ctx context.Context, m *scaling.Metric, src *stack.
 
 // askAny asks any ready replica.
 func (k *scaleLook) askAny(ctx context.Context, src *stack.MetricSource) (int64, error) {
-	err := error(invalid("ask", k.svc.Name, "no replica is ready"))
+	err := invalid("ask", k.svc.Name, "no replica is ready")
 	for _, f := range k.facts {
 		if !f.Ready || f.Container == nil {
 			continue

@@ -89,23 +89,10 @@ func namesTaken(d *reconcile.Desired, others []runtime.Container) error {
 }
 
 // portsTaken names the host ports the stack would publish that a container of
-// others, or on this machine a process, holds.
+// others, another stack's balancer, or on this machine a process, holds.
 func (d *Daemon) portsTaken(next *reconcile.Desired, own, others []runtime.Container) error {
-	held := map[string]bool{}
-	// While a container of ours is on its way to run, the engine listens for it
-	// already, and its record has no port yet.
-	starting := map[string]bool{} // by service
-	for i := range own {
-		c := &own[i]
-		if id, err := runtime.ParseIdentity(c.Labels); err == nil && c.State == runtime.Created {
-			starting[id.Service] = true
-		}
-		for _, p := range c.Ports {
-			held[portKey(p.HostPort, p.Protocol)] = held[portKey(p.HostPort, p.Protocol)] || c.State.Alive()
-		}
-	}
+	held, starting := heldPorts(own)
 	var errs []error
-	mine := next.Stack.Name
 	for i := range next.Stack.Services {
 		svc := &next.Stack.Services[i]
 		if next.Services[svc.Name].Want != reconcile.WantRunning || next.Replicas(svc) == 0 || starting[svc.Name] {
@@ -116,20 +103,29 @@ func (d *Daemon) portsTaken(next *reconcile.Desired, own, others []runtime.Conta
 			if err != nil || n == 0 || held[portKey(uint16(n), p.Protocol)] {
 				continue // a range, a port of the engine's choice, or ours already
 			}
-			holder := d.balancing.holds(uint16(n), p.Protocol)
-			if holder == mine {
-				continue
-			}
-			if holder != "" {
-				errs = append(errs, &runtime.Error{Kind: runtime.KindConflict, Op: "publish", Object: fmt.Sprintf("port %d of service %s", n, svc.Name), Err: fmt.Errorf("stack %s publishes it already; choose another port", holder)})
-				continue
-			}
-			if why := d.portTaken(p, uint16(n), others); why != "" {
+			if why := d.portTaken(next.Stack.Name, p, uint16(n), others); why != "" {
 				errs = append(errs, &runtime.Error{Kind: runtime.KindConflict, Op: "publish", Object: fmt.Sprintf("port %d of service %s", n, svc.Name), Err: errors.New(why)})
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// heldPorts are the host ports that a stack's own containers hold, and the
+// services with a container on its way to run: the engine listens for it already,
+// and its record has no port yet.
+func heldPorts(own []runtime.Container) (held, starting map[string]bool) {
+	held, starting = map[string]bool{}, map[string]bool{}
+	for i := range own {
+		c := &own[i]
+		if id, err := runtime.ParseIdentity(c.Labels); err == nil && c.State == runtime.Created {
+			starting[id.Service] = true
+		}
+		for _, p := range c.Ports {
+			held[portKey(p.HostPort, p.Protocol)] = held[portKey(p.HostPort, p.Protocol)] || c.State.Alive()
+		}
+	}
+	return held, starting
 }
 
 func portKey(port uint16, protocol string) string {
@@ -139,7 +135,16 @@ func portKey(port uint16, protocol string) string {
 	return strconv.Itoa(int(port)) + "/" + protocol
 }
 
-func (d *Daemon) portTaken(p runtime.Port, port uint16, others []runtime.Container) string {
+// portTaken says who holds a host port that a stack would publish; empty: nobody
+// but the stack itself.
+func (d *Daemon) portTaken(stack string, p runtime.Port, port uint16, others []runtime.Container) string {
+	switch holder := d.balancing.holds(port, p.Protocol); holder {
+	case "":
+	case stack:
+		return ""
+	default:
+		return "stack " + holder + " publishes it already; choose another port"
+	}
 	for i := range others {
 		c := &others[i]
 		for _, b := range c.Ports {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -105,13 +106,10 @@ func serve(ctx context.Context, l net.Listener, o options) error {
 
 // leak takes memory until there is none.
 func leak() {
-	var all [][]byte
-	for {
-		block := make([]byte, 1<<20)
-		for i := range block {
-			block[i] = byte(i)
-		}
-		all = append(all, block)
-		time.Sleep(time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	var all []byte
+	for ; ; <-tick.C {
+		all = append(all, bytes.Repeat([]byte{1}, 1<<20)...)
 	}
 }
