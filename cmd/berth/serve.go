@@ -25,7 +25,7 @@ import (
 // space, and returns what a burst has taken.
 const (
 	gcPercent   = 40
-	memoryLimit = 32 << 20 // bytes; a soft limit
+	memoryLimit = 160 << 20 // bytes; a soft limit, beyond what 10,000 open connections take
 )
 
 // serve runs the daemon until ctx ends.
@@ -70,6 +70,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	d, err := daemon.New(daemon.Config{
 		Probing:   probing,
 		Balancing: balancer.start,
+		Relay:     relayProgram(engine),
 		Engine:    engine, Dirs: folders, Version: version, Build: build(program),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
 		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
