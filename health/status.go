@@ -558,13 +558,17 @@ func (s Status) Why(spec Probes) string {
 }
 
 // Differs reports whether anybody but a reader of results cares about the
-// change from old to s: its phase, a state, or a reason.
+// change from old to s: its phase, a state, a reason, or that a probe has been
+// answered at all.
 func (s Status) Differs(old Status) bool {
 	if s.Phase != old.Phase || !s.Started.Equal(old.Started) {
 		return true
 	}
 	for _, r := range Roles() {
 		a, b := s.track(r), old.track(r)
+		if len(a.Results) > 0 && len(b.Results) == 0 {
+			return true // until then it may count as it did for whoever probed before
+		}
 		if a.State != b.State || (a.Held == "") != (b.Held == "") || (a.Error == "") != (b.Error == "") {
 			return true
 		}
