@@ -23,6 +23,7 @@ func streamCases() map[string]func(*fixture) {
 		"ExecMissingCommand":  caseExecMissing,
 		"AttachFromTheStart":  caseAttach,
 		"AttachStdin":         caseAttachStdin,
+		"AttachStdinAgain":    caseAttachStdinAgain,
 		"LogsSelect":          caseLogs,
 		"LogsTimestampsSince": caseLogsTimestamps,
 		"LogsFollow":          caseLogsFollow,
@@ -182,6 +183,44 @@ func caseAttachStdin(x *fixture) {
 	x.ok(<-done)
 	equal(x, "stdout", out.String(), "through the pipe\n")
 	equal(x, "exit code", x.wait(id).Code, 0)
+}
+
+// caseAttachStdinAgain: who is attached may go, and another one come, and the
+// process reads on; a process that is started anew reads what comes from then on.
+func caseAttachStdinAgain(x *fixture) {
+	spec := x.spec("cat")
+	spec.StdinOpen = true
+	spec.Logging = &runtime.Logging{Driver: "none"}
+	id := x.start(spec)
+	x.echoes(id, "one")
+	x.echoes(id, "two")
+	x.ok(x.e.Kill(x.Context(), id, ""))
+	x.wait(id)
+	x.ok(x.e.Start(x.Context(), id))
+	x.echoes(id, "three")
+}
+
+// echoes attaches to a process that repeats what it reads, and leaves it.
+func (x *fixture) echoes(id, text string) {
+	x.Helper()
+	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	defer cancel()
+	in, typed := io.Pipe()
+	out, done := newWatched(text+"\n"), make(chan error, 1)
+	go func() {
+		done <- x.e.Attach(ctx, id, runtime.AttachOptions{}, runtime.Streams{In: in, Out: out, Err: io.Discard})
+	}()
+	_, err := io.WriteString(typed, text+"\n")
+	x.ok(err)
+	select {
+	case <-out.seen:
+	case err := <-done:
+		x.Fatalf("ended with %v after writing %q", err, out)
+	}
+	cancel()
+	_ = <-done // given up: the error says so or not
+	x.ok(typed.Close())
+	equal(x, "state", x.inspect(id).State, runtime.Running)
 }
 
 func (x *fixture) logs(id string, opts runtime.LogOptions) (stdout, stderr string) {

@@ -209,7 +209,8 @@ func (e *Engine) finishLocked(c *container, p *Process) {
 	e.leaveLocked(c)
 	c.output.finish(e.nowLocked())
 	if c.stdin != nil {
-		_ = c.stdin.Close()
+		_ = c.stdin.Close() // closing a pipe never fails
+		c.stdin = nil       // the next run has its own
 	}
 	close(c.exited)
 	c.exited = make(chan struct{})
