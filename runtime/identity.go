@@ -23,6 +23,7 @@ const (
 	LabelPublish  = "io.berth.publish" // who holds the published ports, and which
 	LabelOneOff   = "io.berth.oneoff"
 	LabelInit     = "io.berth.init"   // on a container of a pre_start step: its number
+	LabelRelay    = "io.berth.relay"  // on the relay of a service: the service
 	LabelFiles    = "io.berth.files"  // on a volume: it holds a container's configs and secrets, and goes with it
 	LabelHelper   = "io.berth.helper" // on a container of Berth's own, and its image: it belongs to no stack
 
