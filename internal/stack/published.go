@@ -1,9 +1,11 @@
 package stack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,13 +14,10 @@ import (
 	"github.com/berth-dev/berth/runtime"
 )
 
-// published reads who holds a service's ports, what the balancer does with
-// them, and what the service's name resolves to.
+// published reads who holds a service's ports, and what the balancer does with
+// them.
 func (t *translator) published(s *Service, c types.ServiceConfig, ext setting) error {
 	if err := t.publish(s, c, ext.get("publish")); err != nil {
-		return err
-	}
-	if err := t.discovery(s, c, ext.get("discovery")); err != nil {
 		return err
 	}
 	return t.balance(s, ext)
@@ -118,7 +117,7 @@ func (t *translator) discovery(s *Service, c types.ServiceConfig, ext setting) e
 	why := notDiscoverable(&s.Spec)
 	switch {
 	case why == nil:
-		s.Discovery = DiscoverReady
+		s.Discovery, s.Names = DiscoverReady, takeNames(&s.Spec)
 	case ext.given():
 		return ext.fail("%w", why)
 	case len(s.Spec.Networks) == 0:
@@ -140,6 +139,39 @@ func notDiscoverable(spec *runtime.Spec) error {
 		return errors.New("an address that leads to ready replicas needs to know their ports; give expose: or ports: at least one")
 	}
 	return nil
+}
+
+// takeNames takes from a service's containers the names that they share, and
+// returns the networks with those names.
+func takeNames(spec *runtime.Spec) []runtime.Attachment {
+	names := make([]runtime.Attachment, 0, len(spec.Networks))
+	for i := range spec.Networks {
+		at := &spec.Networks[i]
+		names = append(names, runtime.Attachment{Network: at.Network, Aliases: at.Aliases})
+		at.Aliases = nil
+	}
+	return names
+}
+
+// Reachable are the ports, with their protocols alone, at which the service's
+// replicas are reached over its networks: those it publishes and those it
+// exposes, but for protocols that the balancer does not speak. They are sorted.
+func (s *Service) Reachable() []runtime.Port {
+	var list []runtime.Port
+	for _, p := range s.Spec.Ports {
+		list = append(list, runtime.Port{Target: p.Target, Protocol: cmp.Or(p.Protocol, "tcp")})
+	}
+	for _, e := range s.Spec.Expose {
+		number, protocol, _ := strings.Cut(e, "/")
+		if n, err := strconv.ParseUint(number, 10, 16); err == nil && n > 0 {
+			list = append(list, runtime.Port{Target: uint16(n), Protocol: cmp.Or(protocol, "tcp")})
+		}
+	}
+	list = slices.DeleteFunc(list, unbalanceable)
+	slices.SortFunc(list, func(a, b runtime.Port) int {
+		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return slices.Compact(list)
 }
 
 // ownNetwork reports whether the containers of a service have addresses of their

@@ -54,7 +54,7 @@ func TestRevisionIgnores(t *testing.T) {
 		"x-berth: {publish: balanced, drain: %ds, balance: {policy: source-hash}, rollout: {minReady: 1s, progressDeadline: %[1]dm, canary: {steps: [1]}}}",
 		"x-berth: {priority: %d, nodeSelector: {a: b}, tolerations: [a=b], spread: [{topologyKey: zone}], reservations: {disk: 1G}}",
 	}
-	deploy := []string{"replicas: %d", "resources: {limits: {memory: %dM}}", "resources: {limits: {cpus: '%d'}}", "update_config: {parallelism: %d}", "update_config: {order: start-first, delay: %ds}, rollback_config: {monitor: 1s}", "endpoint_mode: vip", "placement: {constraints: [node.labels.a==b]}",
+	deploy := []string{"replicas: %d", "resources: {limits: {memory: %dM}}", "resources: {limits: {cpus: '%d'}}", "update_config: {parallelism: %d}", "update_config: {order: start-first, delay: %ds}, rollback_config: {monitor: 1s}", "endpoint_mode: dnsrr", "placement: {constraints: [node.labels.a==b]}",
 		"placement: {preferences: [{spread: node.labels.a}], max_replicas_per_node: %d}", "mode: global", "mode: replicated-job", "resources: {reservations: {cpus: '%d', generic_resources: [{discrete_resource_spec: {kind: gpu, value: %[1]d}}]}}"}
 	rapid.Check(t, func(rt *rapid.T) {
 		keys := map[string]string{}
@@ -108,7 +108,7 @@ func TestRevisionSees(t *testing.T) {
 	check("the base", revisionOf(t, dir, file("", "", "", "x"), "web", "SECRET=s"))
 	for _, web := range []string{
 		"command: x", "entrypoint: x", "entrypoint: []", "environment: {A: b}", "environment: {A: c}", "env_file: web.env,", "labels: {a: b}", "user: a", "working_dir: /x",
-		"hostname: x", "expose: ['1']", "init: true", "tty: true", "privileged: true", "read_only: true", "cap_add: [X]",
+		"hostname: x", "expose: ['1']", "expose: ['1']\n    x-berth: {discovery: ready}", "init: true", "tty: true", "privileged: true", "read_only: true", "cap_add: [X]",
 		"tmpfs: /x", "healthcheck: {test: x}", "healthcheck: {disable: true}", "stop_signal: SIGINT", "stop_grace_period: 5s", "logging: {driver: none}",
 		"container_name: own", "shm_size: 1M", "ulimits: {nproc: 1}", "devices: [/dev/null]", "gpus: all", "sysctls: {a: 1}", "security_opt: [no-new-privileges]",
 		"extra_hosts: ['a:1.2.3.4']", "dns: 1.1.1.1", "pid: host", "ipc: host", "platform: linux/arm64", "annotations: {a: b}", "network_mode: host",

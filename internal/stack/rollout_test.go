@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
 	"github.com/berth-dev/berth/scheduler"
 )
 
@@ -352,4 +354,45 @@ func TestBoundsAlwaysMove(t *testing.T) {
 			rt.Fatalf("a surge of %v of %d is %d", s, n, up)
 		}
 	})
+}
+
+// TestNamesOfReadyReplicas: what leads to ready replicas only has all names of the
+// service, and its containers have none of them.
+func TestNamesOfReadyReplicas(t *testing.T) {
+	const file = `
+services:
+  web:
+    image: a
+    expose: ['80', '9000-9001/udp', '7/sctp']
+    ports: ['8080:80', '90:53/udp']
+    networks: {front: {aliases: [shop, web]}, back: {priority: 1}}
+    %s
+networks: {front: {}, back: {}}
+`
+	plain := load(t, fmt.Sprintf(file, "")).Stack.Service("web")
+	if plain.Names != nil || !slices.Equal(plain.Spec.Networks[1].Aliases, []string{"web", "shop"}) {
+		t.Errorf("by default the names are %v, and the containers have %v", plain.Names, plain.Spec.Networks)
+	}
+	ready := load(t, fmt.Sprintf(file, "x-berth: {discovery: ready}")).Stack.Service("web")
+	want := []runtime.Attachment{
+		{Network: plain.Spec.Networks[0].Network, Aliases: []string{"web"}},
+		{Network: plain.Spec.Networks[1].Network, Aliases: []string{"web", "shop"}},
+	}
+	if diff := cmp.Diff(want, ready.Names); diff != "" {
+		t.Error("the names (-want +got)\n" + diff)
+	}
+	for _, at := range ready.Spec.Networks {
+		if at.Aliases != nil {
+			t.Errorf("a container has the names %v in %s", at.Aliases, at.Network)
+		}
+	}
+	ports := []runtime.Port{
+		{Target: 53, Protocol: "udp"}, {Target: 80, Protocol: "tcp"}, {Target: 9000, Protocol: "udp"}, {Target: 9001, Protocol: "udp"},
+	}
+	if diff := cmp.Diff(ports, ready.Reachable()); diff != "" {
+		t.Error("the ports (-want +got)\n" + diff)
+	}
+	if plain.Revision == ready.Revision {
+		t.Error("containers with and without the service's names have one revision")
+	}
 }

@@ -148,10 +148,13 @@ type Service struct {
 	Rollout  Rollout `json:"rollout"`
 	// Publish says who holds the published ports, and Balance what the balancer
 	// does with its own.
-	Publish     Publish      `json:"publish,omitempty"`
-	Balance     Balance      `json:"balance"`
-	Discovery   Discovery    `json:"discovery,omitempty"`
-	ImageUpdate *ImageUpdate `json:"imageUpdate,omitempty"`
+	Publish   Publish   `json:"publish,omitempty"`
+	Balance   Balance   `json:"balance"`
+	Discovery Discovery `json:"discovery,omitempty"`
+	// Names are, with [DiscoverReady], the service's networks and what it is called
+	// in each: they lead to its relay, and its replicas have their own names alone.
+	Names       []runtime.Attachment `json:"names,omitempty"`
+	ImageUpdate *ImageUpdate         `json:"imageUpdate,omitempty"`
 	// Autoscale decides how many replicas there are, where Replicas is the number to
 	// begin with; Vertical decides their limits. Warm is how many more are kept
 	// paused, to be there at once.

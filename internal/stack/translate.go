@@ -157,11 +157,14 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 	if err := t.steps(&s, c); err != nil {
 		return s, err
 	}
-	s.Revision = t.revision(&s)
 	ext, err := newSetting(c.Extensions[extensionKey], "service", t.fail, "services", c.Name, extensionKey)
 	if err != nil {
 		return s, err
 	}
+	if err := t.discovery(&s, c, ext.get("discovery")); err != nil {
+		return s, err
+	}
+	s.Revision = t.revision(&s)
 	if err := t.health(&s, c, ext); err != nil {
 		return s, err
 	}
