@@ -41,6 +41,9 @@ func drawStack(t *rapid.T) *fixture {
 	var jobs []bool
 	for i := range n {
 		s := svc(fmt.Sprint("s", i), rapid.IntRange(0, 3).Draw(t, "replicas"))
+		if rapid.IntRange(0, 2).Draw(t, "discovery") == 0 {
+			s = discovered(s.Name, s.Replicas)
+		}
 		for j := range i {
 			if rapid.Bool().Draw(t, "depends") {
 				c := rapid.SampledFrom(conditions).Draw(t, "condition")
@@ -74,6 +77,12 @@ func drawContainers(t *rapid.T, f *fixture) {
 	states := []runtime.State{runtime.Created, runtime.Running, runtime.Paused, runtime.Exited, runtime.Dead}
 	for i := range f.d.Stack.Services {
 		s := &f.d.Stack.Services[i]
+		if rapid.IntRange(0, 3).Draw(t, "relay") == 0 {
+			f.relayOf(s, rapid.SampledFrom(states).Draw(t, "state"))
+		}
+		if rapid.IntRange(0, 3).Draw(t, "old relay") == 0 {
+			f.relayOf(s, rapid.SampledFrom(states).Draw(t, "state"), named("-old"), revision("rev-relay"))
+		}
 		for slot := range rapid.IntRange(0, 4).Draw(t, "containers") {
 			edits := []func(*runtime.Container){checked(runtime.HealthHealthy)}
 			if rapid.Bool().Draw(t, "old") {
@@ -152,9 +161,14 @@ func (w *trial) checkWants(t *rapid.T) {
 			continue
 		}
 		slots := map[int]int{}
+		var relays []runtime.Container
 		for _, c := range w.o.Containers {
 			id, _ := runtime.ParseIdentity(c.Labels)
 			if id.Service != s.Name {
+				continue
+			}
+			if c.Labels[runtime.LabelRelay] != "" {
+				relays = append(relays, c)
 				continue
 			}
 			slots[id.Slot]++
@@ -171,11 +185,30 @@ func (w *trial) checkWants(t *rapid.T) {
 		if (want == WantRunning || want == WantCreated) && len(slots) != s.Replicas {
 			t.Fatalf("%s has slots %v, wanted %d", s.Name, slots, s.Replicas)
 		}
+		checkRelays(t, s, want, relays)
 		for slot, n := range slots {
 			if want != WantStopped && n > 1 {
 				t.Fatalf("%s/%d has %d containers", s.Name, slot, n)
 			}
 		}
+	}
+}
+
+// checkRelays compares the relays of a service with what was wanted.
+func checkRelays(t *rapid.T, s *stack.Service, want Want, relays []runtime.Container) {
+	switch {
+	case s.Discovery != stack.DiscoverReady || want == WantAbsent:
+		if len(relays) > 0 {
+			t.Fatalf("%s is left, wanted none", relays[0].Name)
+		}
+	case want == WantStopped:
+		for _, c := range relays {
+			if c.State.Alive() {
+				t.Fatalf("%s is %s, wanted stopped", c.Name, c.State)
+			}
+		}
+	case len(relays) != 1 || want != WantCreated && relays[0].State != runtime.Running:
+		t.Fatalf("the relays of %s are %v, wanted %s", s.Name, relays, want)
 	}
 }
 

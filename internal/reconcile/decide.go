@@ -28,6 +28,7 @@ func Decide(d *Desired, o *Observed, m *Memory, now time.Time) *Plan {
 			v.service(svc)
 		}
 		v.sweepInits()
+		v.sweepRelays()
 		v.oneOffs()
 		v.orphans(d.RemoveOrphans, nil)
 		v.sweep()
@@ -53,6 +54,7 @@ type view struct {
 	replicas   map[string]map[int][]*member // ours, by service and slot
 	oneoffs    map[string][]*member         // ours, by service
 	inits      map[string]*member           // ours, of pre_start steps, by name
+	relays     map[string][]*member         // ours, by service
 	preparing  map[string]int               // by name of such a container: the slot that runs it
 	strangers  []*runtime.Container         // carry the stack's label, but are not ours
 	unexplored []*member                    // ours, of services the file does not have
@@ -87,12 +89,13 @@ func newView(d *Desired, o *Observed, m *Memory, now time.Time) *view {
 	}
 	v := &view{
 		d: d, o: o, m: m, now: now,
-		plan:     &Plan{Rollouts: map[string]Rollout{}, RollBack: map[string]string{}, Routes: map[string]Routing{}},
+		plan:     &Plan{Rollouts: map[string]Rollout{}, RollBack: map[string]string{}, Routes: map[string]Routing{}, Relayed: map[string]Relayed{}},
 		rollouts: map[string]*rolling{}, slots: map[string][]int{},
 		balances: map[string]bool{}, portHashes: map[string]string{}, leaving: map[string]bool{},
 		dependents: map[string][]string{},
 		replicas:   map[string]map[int][]*member{},
 		oneoffs:    map[string][]*member{},
+		relays:     map[string][]*member{},
 		inits:      map[string]*member{}, preparing: map[string]int{},
 		byName:   make(map[string]*runtime.Container, len(o.Containers)),
 		requests: map[string]*Request{},
@@ -131,6 +134,8 @@ func (v *view) index(c *runtime.Container) {
 	}
 	mem := &member{Container: c, id: id}
 	switch {
+	case c.Labels[runtime.LabelRelay] != "":
+		v.relays[id.Service] = append(v.relays[id.Service], mem)
 	case c.Labels[runtime.LabelInit] != "":
 		v.inits[c.Name] = mem
 	case id.OneOff:
@@ -299,6 +304,7 @@ func (v *view) service(svc *stack.Service) {
 	wanted := v.slotsOf(svc)
 	slots := v.replicas[svc.Name]
 	v.rolling(svc)
+	v.relay(svc)
 	for _, slot := range wanted {
 		v.replica(svc, slot, slots[slot], want)
 	}
@@ -312,6 +318,7 @@ func (v *view) service(svc *stack.Service) {
 		}
 	}
 	v.route(svc)
+	v.relayRoute(svc)
 	v.tellRolledBack(svc)
 }
 

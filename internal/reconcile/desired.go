@@ -234,6 +234,10 @@ type Observed struct {
 	Cluster *Cluster `json:"cluster,omitempty"`
 	// Backends are the containers the balancer knows, by ID.
 	Backends map[string]Backend `json:"backends,omitempty"`
+	// Relays are the relays that are told where to lead, by container ID; nil: none
+	// is ever told. Carried is what they say of the containers they lead to, by ID.
+	Relays  map[string]RelayState `json:"relays,omitempty"`
+	Carried map[string]Backend    `json:"carried,omitempty"`
 	// Unbound says why the balancer cannot listen at a service's ports, by service.
 	Unbound map[string]string `json:"unbound,omitempty"`
 	// Reach is how the balancer of this machine gets to the containers.

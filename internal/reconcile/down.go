@@ -12,6 +12,9 @@ import (
 // then the volumes that were asked for.
 func (v *view) down() {
 	left := v.downContainers()
+	for _, service := range sortedKeys(v.relays) {
+		left = v.endRelays(service, "stack goes down") || left
+	}
 	left = v.downOneOffs() || left
 	v.sweepInits()
 	left = left || len(v.inits) > 0

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,6 +51,9 @@ type Executor struct {
 	Notify func(ctx context.Context, stack string, s Step) error
 	// Redact takes out of a command's output what nobody may see; nil: nothing.
 	Redact func(text string) string
+	// Relay returns an image that holds the program of relays, made where it is
+	// missing, and what starts it; the ports follow as arguments. nil: there is none.
+	Relay func(ctx context.Context) (image string, entrypoint []string, err error)
 	// Progress is told how long steps (pull, build) come along; nil: nobody.
 	Progress func(Step, runtime.Progress)
 }
@@ -133,6 +137,11 @@ func (x *Executor) object(ctx context.Context, s Step) error {
 // create makes a container, or adopts the one that holds the name when it
 // embodies the same replica in the same revision.
 func (x *Executor) create(ctx context.Context, name string, s Step) (Result, error) {
+	if s.Labels[runtime.LabelRelay] != "" {
+		if err := x.program(ctx, &s); err != nil {
+			return Result{}, err
+		}
+	}
 	contents := make(map[string][]byte, len(s.Spec.Files))
 	for _, f := range s.Spec.Files {
 		data, err := x.Contents(name, f.Name)
@@ -147,6 +156,24 @@ func (x *Executor) create(ctx context.Context, name string, s Step) (Result, err
 	}
 	return x.adopt(ctx, s, err)
 }
+
+// program gives the container of a relay its program, which Berth brings along.
+func (x *Executor) program(ctx context.Context, s *Step) error {
+	if x.Relay == nil {
+		return &runtime.Error{Kind: runtime.KindInvalid, Op: "create", Object: s.Name, Err: errNoRelay}
+	}
+	image, entrypoint, err := x.Relay(ctx)
+	if err != nil {
+		return &runtime.Error{Kind: runtime.KindUnavailable, Op: "create", Object: s.Name, Err: fmt.Errorf("the image of the relay: %w", err)}
+	}
+	spec := *s.Spec
+	spec.Image, spec.Entrypoint = image, entrypoint
+	s.Spec = &spec
+	return nil
+}
+
+// errNoRelay says that there is no program that relays.
+var errNoRelay = errors.New("this Berth brings no relay along; use x-berth.discovery: dns")
 
 func (x *Executor) adopt(ctx context.Context, s Step, conflict error) (Result, error) {
 	c, err := x.Engine.Inspect(ctx, s.Name)

@@ -177,10 +177,8 @@ func (v *view) blocked(svc *stack.Service) (string, HoldKind) {
 	if why, kind := v.image(svc); why != "" {
 		return why, kind
 	}
-	for _, at := range svc.Spec.Networks {
-		if st := v.nets[at.Network]; st == netComing || st == netStale {
-			return "waits for network " + at.Network, v.kindOf(Key("network/" + at.Network))
-		}
+	if why, kind := v.blockedNetwork(svc.Spec.Networks); why != "" {
+		return why, kind
 	}
 	for _, mnt := range svc.Spec.Mounts {
 		if mnt.Type != runtime.MountVolume || mnt.Source == "" {
@@ -188,6 +186,16 @@ func (v *view) blocked(svc *stack.Service) (string, HoldKind) {
 		}
 		if _, exists := v.o.Volumes[mnt.Source]; !exists && v.declaresVolume(mnt.Source) {
 			return "waits for volume " + mnt.Source, v.kindOf(Key("volume/" + mnt.Source))
+		}
+	}
+	return "", ""
+}
+
+// blockedNetwork says which network a new container still lacks.
+func (v *view) blockedNetwork(list []runtime.Attachment) (string, HoldKind) {
+	for _, at := range list {
+		if st := v.nets[at.Network]; st == netComing || st == netStale {
+			return "waits for network " + at.Network, v.kindOf(Key("network/" + at.Network))
 		}
 	}
 	return "", ""

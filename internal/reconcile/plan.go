@@ -168,6 +168,8 @@ type Plan struct {
 	RollBack map[string]string `json:"rollBack,omitempty"`
 	// Routes are what the balancer is to do for the services whose ports it holds.
 	Routes map[string]Routing `json:"-"`
+	// Relayed are the services whose names lead to relays, and where those lead.
+	Relayed map[string]Relayed `json:"-"`
 	// Gone: the stack was to go down and nothing of it is left.
 	Gone bool `json:"gone,omitempty"`
 }

@@ -63,6 +63,7 @@ type world struct {
 func newWorld(d *Desired, o *Observed, m *Memory) *world {
 	w := &world{d: *d, o: *o, m: Memory{EngineDown: m.EngineDown, EngineUp: m.EngineUp, Restarts: m.Restarts, Updated: maps.Clone(m.Updated), Made: maps.Clone(m.Made)}}
 	w.m.Rollouts, w.o.Backends = m.Rollouts, nil
+	w.o.Relays, w.o.Carried = nil, nil
 	w.m.Healed, w.m.Prepared = maps.Clone(m.Healed), maps.Clone(m.Prepared)
 	w.m.Backoff, w.m.Ended, w.m.Acted, w.m.Hooked = maps.Clone(m.Backoff), maps.Clone(m.Ended), maps.Clone(m.Acted), maps.Clone(m.Hooked)
 	w.o.Probes = copyMap(o.Probes)
@@ -177,7 +178,7 @@ func (w *world) passProbes() bool {
 	for i := range w.o.Containers {
 		c := &w.o.Containers[i]
 		id, err := runtime.ParseIdentity(c.Labels)
-		if err != nil || c.State != runtime.Running || w.d.Stack == nil {
+		if err != nil || c.State != runtime.Running || w.d.Stack == nil || id.OneOff {
 			continue
 		}
 		svc := w.d.Stack.Service(id.Service)
@@ -204,7 +205,7 @@ func (w *world) endJobs(now time.Time) bool {
 	for i := range w.o.Containers {
 		c := &w.o.Containers[i]
 		id, err := runtime.ParseIdentity(c.Labels)
-		if err == nil && (jobs[id.Service] || c.Labels[runtime.LabelInit] != "") && c.State == runtime.Running {
+		if err == nil && (jobs[id.Service] && c.Labels[runtime.LabelRelay] == "" || c.Labels[runtime.LabelInit] != "") && c.State == runtime.Running {
 			c.State, c.ExitCode, c.Finished, ended = runtime.Exited, 0, now, true
 		}
 	}

@@ -123,6 +123,9 @@ func (v *view) resolveLinks(spec *runtime.Spec) string {
 		}
 		target, alias, _ := strings.Cut(rest, ":")
 		c := v.namespaceOwner(target)
+		if svc := v.d.Stack.Service(target); svc != nil && svc.Discovery == stack.DiscoverReady {
+			c = v.relayMember(target)
+		}
 		if c == nil {
 			return "waits for " + target + ", which it links to"
 		}

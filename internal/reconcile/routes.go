@@ -137,18 +137,24 @@ func (v *view) ports(svc *stack.Service) []runtime.Port {
 // connections finish. It returns the hold that says so; nil: it may end now.
 func (v *view) drains(s Step) *Hold {
 	svc := v.d.Stack.Service(s.Service)
-	if svc == nil || s.Container == "" || !ends(s.Op) || !v.balanced(svc) {
+	if svc == nil || s.Container == "" || !ends(s.Op) || !v.balanced(svc) && !v.relayed(svc) {
 		return nil
 	}
 	v.leaving[s.Container] = true
-	b, known := v.o.Backends[s.Container]
 	polite := v.d.Down == nil && v.want(svc.Name) == WantRunning && s.Grace > 0 && !s.Urgent
-	if !known || !polite {
+	if !polite {
 		return nil
 	}
+	b, known := v.backend(s.Container)
 	h := Hold{Kind: HoldWaiting, Key: s.Key, Service: s.Service, Slot: s.Slot, Name: s.Name}
 	due := b.Since.Add(svc.Balance.Drain)
 	switch {
+	case v.relayDue(svc):
+		h.Reason, h.Until = "the relay is to know of it first: "+s.Cause, v.now.Add(relayLook)
+	case !known:
+		return nil
+	case b.Routed && v.o.Carried[s.Container].Routed:
+		h.Reason, h.Until = "is taken out of the relay: "+s.Cause, v.now.Add(relayLook)
 	case b.Routed:
 		h.Reason, h.Until = "is taken out of the balancer: "+s.Cause, v.now
 	case b.Open > 0 && v.now.Before(due) && due.Sub(v.now) <= svc.Balance.Drain:
@@ -164,12 +170,20 @@ func (v *view) route(svc *stack.Service) {
 	if want := v.d.Services[svc.Name].Want; !v.balanced(svc) || want != WantRunning && want != WantPaused && want != WantCreated {
 		return
 	}
+	v.plan.Routes[svc.Name] = v.routing(svc, func(c *member) bool {
+		return c.id.Publish == runtime.PublishBalanced && v.takesNew(svc, c)
+	})
+	v.tellUnbound(svc)
+}
+
+// routing are the containers of a service that take new connections, and their
+// shares.
+func (v *view) routing(svc *stack.Service, takes func(*member) bool) Routing {
 	r := Routing{Ports: svc.Spec.Ports, Balance: svc.Balance}
-	roll := v.rolling(svc)
-	share := roll.share(svc)
+	share := v.rolling(svc).share(svc)
 	for _, slot := range sortedKeys(v.replicas[svc.Name]) {
 		for _, c := range v.replicas[svc.Name][slot] {
-			if !v.routable(svc, roll, c) {
+			if !takes(c) {
 				continue
 			}
 			to := Route{Container: c.ID, Name: c.Name, Revision: c.id.Revision}
@@ -182,8 +196,7 @@ func (v *view) route(svc *stack.Service) {
 			r.Backends = append(r.Backends, to)
 		}
 	}
-	v.plan.Routes[svc.Name] = r
-	v.tellUnbound(svc)
+	return r
 }
 
 // portRetry is how soon a port that could not be listened at is tried again.
@@ -210,12 +223,12 @@ func (v *view) tellUnbound(svc *stack.Service) {
 	v.hold(h)
 }
 
-// routable reports whether a container takes new connections.
-func (v *view) routable(svc *stack.Service, roll *rolling, c *member) bool {
-	if v.leaving[c.ID] || c.id.Publish != runtime.PublishBalanced {
+// takesNew reports whether a container takes new connections.
+func (v *view) takesNew(svc *stack.Service, c *member) bool {
+	if v.leaving[c.ID] {
 		return false
 	}
-	if roll.whole && roll.changesOver(v.outdated(svc, c) == "") {
+	if roll := v.rolling(svc); roll.whole && roll.changesOver(v.outdated(svc, c) == "") {
 		return false
 	}
 	return v.serves(svc, c)

@@ -34,13 +34,13 @@ func (e *Engine) Overlaps() []Overlap {
 // noteOverlaps looks at the slot of a container that has just come alive.
 func (e *Engine) noteOverlaps(c *container) {
 	id, err := runtime.ParseIdentity(c.Labels)
-	if err != nil || (e.opts.AllowOverlap != nil && e.opts.AllowOverlap(id.Stack, id.Service)) {
+	if err != nil || c.Labels[runtime.LabelRelay] != "" || (e.opts.AllowOverlap != nil && e.opts.AllowOverlap(id.Stack, id.Service)) {
 		return
 	}
 	var alive []string
 	for _, other := range e.sortedContainers() {
 		j, err := runtime.ParseIdentity(other.Labels)
-		if err == nil && other.proc != nil && !other.proc.isDone() &&
+		if err == nil && other.Labels[runtime.LabelRelay] == "" && other.proc != nil && !other.proc.isDone() &&
 			j.Stack == id.Stack && j.Service == id.Service && j.Slot == id.Slot && j.OneOff == id.OneOff {
 			alive = append(alive, other.Name)
 		}
