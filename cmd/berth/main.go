@@ -18,6 +18,7 @@ import (
 	"github.com/berth-dev/berth/internal/cli"
 	"github.com/berth-dev/berth/internal/client"
 	"github.com/berth-dev/berth/internal/dirs"
+	"github.com/berth-dev/berth/internal/relay"
 	"github.com/berth-dev/berth/runtime/cgroup"
 	"github.com/berth-dev/berth/runtime/docker"
 	"github.com/berth-dev/berth/runtime/inside"
@@ -47,6 +48,9 @@ func run() int {
 	}
 	if len(os.Args) > 1 && os.Args[1] == inside.HelperCommand {
 		return insideHelper(ctx, os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
+	}
+	if len(os.Args) > 1 && os.Args[1] == relay.Command {
+		return serveRelay(ctx, os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
 	}
 	return cli.Run(ctx, &cli.Env{
 		Args: os.Args[1:], Environ: os.Environ(), WorkingDir: wd,

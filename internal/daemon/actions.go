@@ -290,7 +290,7 @@ func oneOffNumber(d *reconcile.Desired, obs *reconcile.Observed, service string)
 		}
 	}
 	for _, c := range ours(obs, d) {
-		if c.id.OneOff && c.id.Service == service {
+		if c.id.OneOff && c.id.Service == service && c.Labels[runtime.LabelRelay] == "" {
 			highest = max(highest, c.id.Slot)
 		}
 	}

@@ -37,6 +37,7 @@ type Engine interface {
 	Ping(ctx context.Context) error
 	Info(ctx context.Context) (runtime.EngineInfo, error)
 	Events(ctx context.Context, since time.Time, filter runtime.Filter) <-chan runtime.Event
+	Attach(ctx context.Context, id string, opts runtime.AttachOptions, streams runtime.Streams) error
 	Logs(ctx context.Context, id string, opts runtime.LogOptions, stdout, stderr io.Writer) error
 }
 
@@ -64,6 +65,10 @@ type Config struct {
 	Meter Meter
 	// NewerImage names the image that follows a service's; nil: it is the same one.
 	NewerImage NewerImage
+	// Relay returns an image that holds the program of relays and what
+	// starts it there; nil: there is none, and no service can be discovered by
+	// readiness.
+	Relay func(ctx context.Context) (image string, entrypoint []string, err error)
 	// LocalEngine: the engine publishes ports on this very machine, so a port can
 	// be tried before it is promised.
 	LocalEngine bool

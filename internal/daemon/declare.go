@@ -285,6 +285,9 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps
 func summary(containers []runtime.Container) string {
 	counts := map[string]int{}
 	for i := range containers {
+		if containers[i].Labels[runtime.LabelRelay] != "" {
+			continue
+		}
 		counts[string(containers[i].State)]++
 	}
 	var parts []string

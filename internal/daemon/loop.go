@@ -41,6 +41,7 @@ type loop struct {
 	claimed  []chan struct{}                         // those whose observation is under way
 	closed   bool                                    // the stack is gone; a later up makes a new loop
 	routed   map[string]bool                         // services the balancer knows; of the loop alone
+	talks    map[string]*talk                        // with relays, by container ID; of the loop alone
 	scaling  atomic.Bool                             // a look at the scaling is under way
 	scaled   map[string]*scaled                      // by service; of the goroutine that scales alone
 	shown    map[string]shown                        // by service: of the scaling
@@ -64,9 +65,9 @@ func newLoop(d *Daemon, name string, r *record) *loop {
 	l := &loop{
 		d: d, name: name, log: d.cfg.Log.With().Str("stack", name).Logger(),
 		obs: reconcile.NewObserver(d.cfg.Engine, name), feed: newFeed(),
-		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{},
+		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{}, talks: map[string]*talk{},
 	}
-	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress, Notify: callWebhook, Redact: l.redact}
+	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress, Notify: callWebhook, Redact: l.redact, Relay: d.cfg.Relay}
 	if r != nil {
 		l.record = *r
 		l.record.Desired.Owner = d.owner
@@ -241,6 +242,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	}
 	l.pauseProbes(plan)
 	l.route(ctx, plan, seen)
+	l.relay(ctx, plan, seen)
 	l.publishHolds(plan)
 	if plan.Gone {
 		gone, err := l.d.forget(l, turn)
@@ -275,6 +277,7 @@ func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *recon
 	l.wakeRestingLocked()
 	l.probeLocked(l.observed)
 	l.balanceLocked(l.observed)
+	l.relayedLocked(l.observed, now)
 	l.observed.Tails, l.observed.OOMs = l.tailsLocked(), l.oomsLocked()
 	l.unsaved = l.record.Memory.NoteOOMs(l.observed) || l.unsaved
 	l.plan = reconcile.Decide(l.record.Desired, l.observed, &l.record.Memory, now)

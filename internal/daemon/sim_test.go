@@ -47,6 +47,7 @@ type sim struct {
 	log  *syncBuffer
 
 	checks     health.Maker                                                 // nil: there are no results
+	relay      func(context.Context) (string, []string, error)              // nil: there is no program for relays
 	boundaries func(context.Context, runtime.EngineInfo, string) Boundaries // nil: none can be made
 }
 
@@ -80,7 +81,7 @@ func (s *sim) boot() {
 	dead := &atomic.Bool{}
 	d, err := New(Config{
 		Engine: s.engine, Dirs: s.dirs, Version: "test", Parallel: 2,
-		Log: zerolog.New(s.log).With().Timestamp().Logger(), Boundaries: s.boundaries,
+		Log: zerolog.New(s.log).With().Timestamp().Logger(), Boundaries: s.boundaries, Relay: s.relay,
 		Probing: Probing{Checks: s.checks, Local: true},
 	})
 	if err != nil {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// HelperProgram is the path of the program in the image.
+const HelperProgram = program
+
 // Image returns the ID of the image that holds a program alone, for a helper of
 // another kind, and imports it where the engine does not have it.
 func Image(ctx context.Context, engine Engine, program string) (string, error) {
