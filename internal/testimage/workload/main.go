@@ -43,6 +43,7 @@ func behaviours() map[string]func([]string) (int, error) {
 		"serve":       serve,
 		"flood":       flood,
 		"relay":       relay,
+		"call":        call,
 		"sleep":       sleep,
 		"exit":        exit,
 		"print":       printLines,
