@@ -71,7 +71,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 		Probing:   probing,
 		Balancing: balancer.start,
 		Relay:     relayProgram(engine),
-		Engine:    engine, Dirs: folders, Version: version, Build: build(program),
+		Engine:    engine, Dirs: folders, Version: version, Build: build(program), NewerImage: newerImages(engine),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,
 		Boundaries: func(ctx context.Context, info runtime.EngineInfo, owner string) daemon.Boundaries {
 			helpers.SetOwner(owner)

@@ -22,17 +22,7 @@ func (e *Engine) registryAuth(ctx context.Context, ref string) (string, error) {
 		return "", fmt.Errorf("%q is not the name of an image: %w", ref, err)
 	}
 	host := reference.Domain(named)
-	key := host
-	if host == "docker.io" {
-		key = dockerHub
-	}
-	auth, err := bounded(ctx, e, func() (types.AuthConfig, error) {
-		conf, err := config.Load(configDir(e.environ))
-		if err != nil {
-			return types.AuthConfig{}, err
-		}
-		return conf.GetAuthConfig(key)
-	})
+	auth, err := e.credentials(ctx, host)
 	if err != nil {
 		return "", fmt.Errorf("credentials for %s: %w", host, err)
 	}
@@ -40,6 +30,21 @@ func (e *Engine) registryAuth(ctx context.Context, ref string) (string, error) {
 		return "", nil
 	}
 	return registry.EncodeAuthConfig(registryAuthOf(auth))
+}
+
+// credentials are those of the Docker configuration for a registry's host.
+func (e *Engine) credentials(ctx context.Context, host string) (types.AuthConfig, error) {
+	key := host
+	if host == "docker.io" {
+		key = dockerHub
+	}
+	return bounded(ctx, e, func() (types.AuthConfig, error) {
+		conf, err := config.Load(configDir(e.environ))
+		if err != nil {
+			return types.AuthConfig{}, err
+		}
+		return conf.GetAuthConfig(key)
+	})
 }
 
 // allAuth returns every credential of the Docker configuration, for the images
