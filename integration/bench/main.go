@@ -73,6 +73,9 @@ func measurements() []measurement {
 		{[]string{"chain"}, (*bench).chain},
 		{[]string{"heal"}, (*bench).heal},
 		{[]string{"liveness"}, (*bench).liveness},
+		{[]string{"rollout"}, (*bench).rollout},
+		{[]string{"balance"}, (*bench).balance},
+		{[]string{"restart"}, (*bench).restart},
 		{[]string{"idle"}, (*bench).idle},
 		{[]string{"plan"}, (*bench).plan},
 	}
@@ -109,6 +112,8 @@ type bench struct {
 	dir   string
 	image string
 	env   []string
+
+	descriptors uint64 // that this process and a daemon it starts may have
 }
 
 func run(ctx context.Context, opts options, out io.Writer) (err error) {
@@ -202,6 +207,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 	var err error
+	if b.descriptors, err = raiseDescriptors(); err != nil {
+		return err
+	}
 	if b.opts.berth, err = filepath.Abs(b.opts.berth); err != nil {
 		return err
 	}
@@ -213,15 +221,36 @@ func (b *bench) prepare(ctx context.Context) error {
 	if b.raw, err = openRaw(ctx); err != nil {
 		return err
 	}
-	worker := filepath.Join(b.dir, "sleeper")
-	if err := b.build(ctx, "./integration/bench/sleeper", worker); err != nil {
+	sleeper, page := filepath.Join(b.dir, "sleeper"), filepath.Join(b.dir, "page")
+	if err := b.build(ctx, "./integration/bench/sleeper", sleeper); err != nil {
 		return err
 	}
-	if err := b.raw.importImage(ctx, worker, b.image); err != nil {
+	if err := b.build(ctx, "./integration/bench/page", page); err != nil {
+		return err
+	}
+	if err := b.raw.importImage(ctx, b.image, sleeper, page); err != nil {
 		return err
 	}
 	_, err = b.berth(ctx, b.dir, "-p", "bench-none", "ls") // reads only; the first pages of the binary are in memory
 	return err
+}
+
+// descriptorsWanted are for 10,000 connections, of which a balancer has two each.
+const descriptorsWanted = 32768
+
+// raiseDescriptors lets this process, and those it starts, have as many open files
+// as are wanted, or as they may have.
+func raiseDescriptors() (uint64, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	wanted := max(limit.Max, descriptorsWanted)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: wanted, Max: wanted}); err == nil {
+		return wanted, nil
+	} // not privileged
+	limit.Cur = limit.Max
+	return limit.Max, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
 func (b *bench) build(ctx context.Context, pkg, out string) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -15,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
+	"github.com/docker/go-connections/nat"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -33,24 +35,20 @@ func openRaw(ctx context.Context) (*rawEngine, error) {
 	return &rawEngine{api: api}, err
 }
 
-// importImage makes an image that holds one static program.
-func (r *rawEngine) importImage(ctx context.Context, program, ref string) error {
-	data, err := os.ReadFile(program) // #nosec G304 -- built a moment ago
-	if err != nil {
-		return err
-	}
+// importImage makes an image that holds some static programs, and runs the first.
+func (r *rawEngine) importImage(ctx context.Context, ref string, programs ...string) error {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	if err := w.WriteHeader(&tar.Header{Name: "sleeper", Mode: 0o755, Size: int64(len(data))}); err != nil {
-		return err
-	}
-	if _, err := w.Write(data); err != nil {
-		return err
+	for _, p := range programs {
+		if err := addProgram(w, p); err != nil {
+			return err
+		}
 	}
 	if err := w.Close(); err != nil {
 		return err
 	}
-	res, err := r.api.ImageImport(ctx, image.ImportSource{Source: &buf, SourceName: "-"}, ref, image.ImportOptions{Changes: []string{`CMD ["/sleeper"]`}})
+	runs := fmt.Sprintf("CMD [%q]", "/"+filepath.Base(programs[0]))
+	res, err := r.api.ImageImport(ctx, image.ImportSource{Source: &buf, SourceName: "-"}, ref, image.ImportOptions{Changes: []string{runs}})
 	if err != nil {
 		return err
 	}
@@ -59,11 +57,25 @@ func (r *rawEngine) importImage(ctx context.Context, program, ref string) error 
 	return err
 }
 
+func addProgram(w *tar.Writer, program string) error {
+	data, err := os.ReadFile(program) // #nosec G304 -- built a moment ago
+	if err != nil {
+		return err
+	}
+	if err := w.WriteHeader(&tar.Header{Name: filepath.Base(program), Mode: 0o755, Size: int64(len(data))}); err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	return err
+}
+
 // group is a set of containers on one network, as the floor makes them.
 type group struct {
 	raw     *rawEngine
 	prefix  string
 	image   string
+	command []string // nil: the image's
+	ports   nat.PortMap
 	network string
 	ids     []string
 }
@@ -92,11 +104,19 @@ func (g *group) grow(ctx context.Context, n, parallel int) error {
 }
 
 func (g *group) create(ctx context.Context, i int) (string, error) {
+	return g.createNamed(ctx, fmt.Sprintf("%s-%d", g.prefix, i+1))
+}
+
+func (g *group) createNamed(ctx context.Context, name string) (string, error) {
+	exposed := nat.PortSet{}
+	for p := range g.ports {
+		exposed[p] = struct{}{}
+	}
 	res, err := g.raw.api.ContainerCreate(ctx,
-		&container.Config{Image: g.image, Labels: map[string]string{benchLabel: g.prefix}},
-		&container.HostConfig{NetworkMode: container.NetworkMode(g.network)},
+		&container.Config{Image: g.image, Cmd: g.command, ExposedPorts: exposed, Labels: map[string]string{benchLabel: g.prefix}},
+		&container.HostConfig{NetworkMode: container.NetworkMode(g.network), PortBindings: g.ports},
 		&network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{g.network: {Aliases: []string{"web"}}}},
-		nil, fmt.Sprintf("%s-%d", g.prefix, i+1))
+		nil, name)
 	return res.ID, err
 }
 
