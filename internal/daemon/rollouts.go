@@ -33,26 +33,21 @@ func (l *loop) rollLocked(plan *reconcile.Plan, now time.Time) bool {
 		l.record.Memory.Rollouts = plan.Rollouts
 		l.unsaved = true
 	}
-	if next := settle(l.record.Desired, plan.Settle); next != nil {
+	if next := l.record.Desired.Settle(plan.Settle); next != nil {
 		l.record.Desired, l.unsaved = next, true
 	}
 	if len(plan.RollBack) == 0 {
 		return false
 	}
-	next := goBack(l.record.Desired, plan.RollBack, now)
+	next := l.record.Desired.GoBack(plan.RollBack, now)
 	if next == nil {
 		return false
 	}
 	l.record.Desired, l.unsaved = next, true
-	l.record.declare(next, now, rollBackCause+firstWhy(plan.RollBack))
+	l.record.declare(next, now, rollBackCause+reconcile.FirstWhy(plan.RollBack))
 	l.d.nodes.declare(l.name, next.Stack)
 	l.obs.MarkAll()
 	return true
-}
-
-func firstWhy(why map[string]string) string {
-	names := sortedKeys(why)
-	return names[0] + ": " + why[names[0]]
 }
 
 func sameRollout(a, b reconcile.Rollout) bool {
@@ -79,65 +74,6 @@ func (l *loop) tellRollout(service string, r *reconcile.Rollout) {
 		Service: service, State: r.State, Why: r.Why, Done: done, Failed: failed, Total: r.Total, Step: r.Step, Back: r.RollBack,
 		New: r.From == "",
 	}})
-}
-
-// settle forgets what services would go back to, since their present revision is
-// good. Of an atomic up all are forgotten together. nil: nothing is to be.
-func settle(d *reconcile.Desired, services []string) *reconcile.Desired {
-	if len(services) == 0 {
-		return nil
-	}
-	if d.Atomic {
-		for name, st := range d.Services {
-			if (st.Base != nil || st.Added) && !slices.Contains(services, name) {
-				return nil
-			}
-		}
-	}
-	next := *d
-	next.Services = maps.Clone(d.Services)
-	next.Atomic = false
-	for _, name := range services {
-		st := next.Services[name]
-		st.Base, st.Added = nil, false
-		next.Services[name] = st
-	}
-	return &next
-}
-
-// goBack takes services back to their last good revisions; of an atomic up, all
-// of them. nil: there is nothing to go back to.
-func goBack(d *reconcile.Desired, why map[string]string, now time.Time) *reconcile.Desired {
-	next := *d
-	merged := *d.Stack
-	merged.Services = slices.Clone(d.Stack.Services)
-	next.Stack, next.Services, next.Atomic = &merged, maps.Clone(d.Services), false
-	changed := false
-	for i := range merged.Services {
-		svc := &merged.Services[i]
-		st := d.Services[svc.Name]
-		reason, failed := why[svc.Name]
-		if !failed && !d.Atomic {
-			continue
-		}
-		st.RolledBack = &reconcile.RolledBack{From: svc.Revision, Why: cmp.Or(reason, firstWhy(why)), At: now}
-		switch {
-		case st.Base != nil:
-			good := st.Base.Service
-			good.Update, good.RollBack, good.Rollout = svc.Update, svc.RollBack, svc.Rollout // how, is as written now
-			st.ChangedFrom, st.Changed = svc.Revision, []string{"roll-back"}
-			*svc, st.ImageID, st.Base = good, st.Base.ImageID, nil
-		case d.Atomic && st.Added:
-			st.Want, st.Added = reconcile.WantAbsent, false
-		default:
-			continue
-		}
-		next.Services[svc.Name], changed = st, true
-	}
-	if !changed {
-		return nil
-	}
-	return &next
 }
 
 // stoppedRollouts reports whether a service's rollout has stopped because of
