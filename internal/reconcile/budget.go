@@ -2,9 +2,10 @@ package reconcile
 
 import (
 	"fmt"
-	"math"
+	"slices"
 
 	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
 )
 
 // startsFirst reports whether the successor of a container starts before that
@@ -112,6 +113,19 @@ func (v *view) mayLose(svc *stack.Service, slot int, old *member) bool {
 	return false
 }
 
+// stopsShort keeps a container that serves when its rollout has stopped for
+// failures before its successor was started, and reports whether it did.
+func (v *view) stopsShort(svc *stack.Service, slot int, cur, old *member) bool {
+	r := v.rolling(svc)
+	if r.Rollout == nil || r.State != RolloutPaused || cur.State != runtime.Created || !v.serves(svc, old) {
+		return false
+	}
+	h := Hold{Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: old.Name}
+	h.Kind, h.Reason = v.whyWaits(svc, r)
+	v.hold(h)
+	return true
+}
+
 // servesBeside reports whether another container of a replica serves.
 func (v *view) servesBeside(svc *stack.Service, slot int, old *member) bool {
 	for _, c := range v.replicas[svc.Name][slot] {
@@ -142,9 +156,9 @@ func (v *view) template(svc *stack.Service) *stack.Service {
 	if r.Rollout == nil || r.RollBack {
 		return svc
 	}
-	share := r.cap(svc)
+	share := v.cap(svc, r)
 	if !r.goesOn(st) {
-		share = v.keptShare(svc, r)
+		share = r.keptShare()
 	}
 	if r.taken < share {
 		r.taken++
@@ -153,17 +167,85 @@ func (v *view) template(svc *stack.Service) *stack.Service {
 	return &st.Base.Service
 }
 
-// keptShare is how many of the wanted replicas have the new revision when the
-// share that it has of those there are is kept, rounded up.
-func (v *view) keptShare(svc *stack.Service, r *rolling) int {
-	have := 0
-	for _, slot := range v.slotsOf(svc) {
-		if len(v.replicas[svc.Name][slot]) > 0 {
-			have++
+// noteShare notes, when a rollout stops, how many replicas have the new revision.
+func (v *view) noteShare(svc *stack.Service, r *Rollout) {
+	switch {
+	case r.State == RolloutUpdating && !v.d.Services[svc.Name].Held:
+		r.Kept, r.Of = 0, 0
+	case r.Of == 0:
+		for _, slot := range v.slotsOf(svc) {
+			cs := v.replicas[svc.Name][slot]
+			if len(cs) > 0 {
+				r.Of++
+			}
+			if cur, _ := v.split(svc, cs); cur != nil {
+				r.Kept++
+			}
 		}
 	}
-	if have == 0 {
+}
+
+// keptShare is how many of the wanted replicas have the new revision when the
+// share that it had when the rollout stopped is kept, rounded down.
+func (r *rolling) keptShare() int {
+	if r.Of == 0 {
 		return r.wanted
 	}
-	return int(math.Ceil(float64(r.taken) * float64(r.wanted) / float64(have)))
+	return r.Kept * r.wanted / r.Of
+}
+
+// keptFor holds a replica that is no longer wanted, but serves, while one that is
+// wanted does not: a rollout that has stopped half-way leaves such ones, and to
+// scale down must not take the good ones away. It reports whether it did.
+func (v *view) keptFor(svc *stack.Service, slot int, cs []*member) bool {
+	if v.want(svc.Name) != WantRunning || svc.Mode.PerNode() || v.jobs[svc.Name] {
+		return false
+	}
+	r := v.rolling(svc)
+	serves := slices.ContainsFunc(cs, func(c *member) bool { return v.serves(svc, c) && v.places.leave[c.ID].why == "" })
+	if r.Rollout == nil || r.short == 0 || !serves {
+		return false
+	}
+	r.short--
+	h := Hold{
+		Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: cs[0].Name,
+		Reason: fmt.Sprintf("is kept, though the service is scaled to %d, until all of these are ready", r.wanted),
+	}
+	if r.State == RolloutPaused {
+		h.Kind = HoldFailing
+		h.Reason += "; the rollout is paused: " + r.Why
+	}
+	v.hold(h)
+	return true
+}
+
+// staysBehind reports whether a replica that must leave its node moves as it is:
+// its turn to get the new revision has not come, or that one has not proved good yet.
+func (v *view) staysBehind(svc *stack.Service, slot int, olds []*member) bool {
+	base := v.d.Services[svc.Name].Base
+	r := v.rolling(svc)
+	if base == nil || r.Rollout == nil || r.admitted[slot] || v.want(svc.Name) != WantRunning {
+		return false
+	}
+	if r.goesOn(v.d.Services[svc.Name]) && r.proved(r.policy) && r.taken < v.cap(svc, r) {
+		return false // it gets there with its new revision
+	}
+	leaves := slices.ContainsFunc(olds, func(c *member) bool { return v.places.leave[c.ID].why != "" })
+	return leaves && !slices.ContainsFunc(olds, func(c *member) bool { return c.id.Revision != base.Service.Revision })
+}
+
+// sheds takes away a predecessor that does not serve beside one that does: what a
+// superseded rollout has left, so that no more are there at once than may be. It
+// reports whether it did.
+func (v *view) sheds(svc *stack.Service, slot int, olds []*member) bool {
+	r := v.rolling(svc)
+	if len(olds) < 2 || r.Rollout == nil || !r.goesOn(v.d.Services[svc.Name]) {
+		return false
+	}
+	i := slices.IndexFunc(olds, func(c *member) bool { return c.State.Alive() && !v.serves(svc, c) })
+	if i < 0 || !slices.ContainsFunc(olds, func(c *member) bool { return v.serves(svc, c) }) {
+		return false
+	}
+	v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: olds[i].Name, Reason: "is superseded"})
+	return v.step(v.stopStep(svc, slot, olds[i], "superseded: "+v.drift(svc, olds[i])))
 }

@@ -357,6 +357,9 @@ func (v *view) retire(svc *stack.Service, slot int, cs []*member) {
 			return
 		}
 	}
+	if v.keptFor(svc, slot, cs) {
+		return
+	}
 	v.takeAway(key, cs[0], v.grace(svc), cause, v.d.Services[svc.Name].RenewVolumes)
 }
 

@@ -14,7 +14,7 @@ import (
 // engine's own restart policy is the engine's business; deploy.restart_policy
 // is Berth's; without either it stays as it is.
 func (v *view) exited(svc *stack.Service, slot int, c *member) bool {
-	if v.resume(svc, slot, c) {
+	if v.resume(svc, slot, c) || v.tryAgain(svc, slot, c) {
 		return true
 	}
 	h := Hold{
@@ -40,6 +40,17 @@ func (v *view) exited(svc *stack.Service, slot int, c *member) bool {
 	}
 	v.hold(h)
 	return true
+}
+
+// tryAgain starts a container of the new revision that had ended before its
+// rollout was resumed, or began. It reports whether it is one.
+func (v *view) tryAgain(svc *stack.Service, slot int, c *member) bool {
+	r := v.rolling(svc)
+	if r.Rollout == nil || r.State != RolloutUpdating || v.outdated(svc, c) != "" {
+		return false
+	}
+	p, entered := r.Slots[slot]
+	return entered && v.retries(&p, c) && v.start(svc, slot, c, "the rollout goes on")
 }
 
 func (v *view) exitReason(c *member) string {

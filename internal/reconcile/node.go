@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,13 +134,19 @@ func (v *view) mayMove(svc *stack.Service, slot int, old *member) bool {
 		if _, busy := v.m.InFlight[ReplicaKey(svc.Name, other)]; busy {
 			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("%s/%d is being changed", svc.Name, other))
 		}
-		cs := v.replicas[svc.Name][other]
-		if len(cs) != 1 || !v.isReady(svc, cs[0]) {
+		if !v.standsWell(svc, v.replicas[svc.Name][other]) {
 			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("waits until %s/%d is ready", svc.Name, other))
 		}
 	}
 	v.onMove[svc.Name] = slot
 	return true
+}
+
+// standsWell reports whether a replica serves and is not on the move itself.
+func (v *view) standsWell(svc *stack.Service, cs []*member) bool {
+	leaves := func(c *member) bool { return v.places.leave[c.ID].why != "" }
+	serves := func(c *member) bool { return v.serves(svc, c) }
+	return slices.ContainsFunc(cs, serves) && (len(cs) == 1 || !slices.ContainsFunc(cs, leaves))
 }
 
 func (v *view) waitToMove(svc *stack.Service, slot int, old *member, l leave, why string) bool {

@@ -27,6 +27,13 @@ func (v *view) replica(svc *stack.Service, slot int, cs []*member, want Want) {
 		return
 	}
 	cur, olds := v.split(svc, cs)
+	if cur == nil && v.staysBehind(svc, slot, olds) {
+		svc = &v.d.Services[svc.Name].Base.Service
+		cur, olds = v.split(svc, cs)
+	}
+	if want == WantRunning && v.sheds(svc, slot, olds) {
+		return
+	}
 	switch {
 	case cur == nil && len(olds) == 0:
 		v.create(v.template(svc), slot, nil, v.absenceCause(svc, slot))
@@ -263,13 +270,21 @@ func (v *view) freeName(s Step, name string) string {
 	f, failed := v.m.Failures[s.Key]
 	failed = failed && f.Op == OpCreate && f.Kind == runtime.KindConflict && f.Revision == s.Revision
 	holder := v.byName[name]
-	switch {
-	case holder == nil && !failed:
+	if holder == nil && !failed {
 		return name
-	case failed && f.Count > 1:
-		return fmt.Sprintf("%s-%s-%d", name, short(s.Revision), f.Count)
-	default:
-		return name + "-" + short(s.Revision)
+	}
+	try := 1
+	if failed {
+		try = f.Count
+	}
+	for ; ; try++ {
+		free := name + "-" + short(s.Revision)
+		if try > 1 {
+			free += fmt.Sprint("-", try)
+		}
+		if v.byName[free] == nil {
+			return free
+		}
 	}
 }
 
@@ -329,7 +344,7 @@ func (v *view) overlap(svc *stack.Service, slot int, cur *member, olds []*member
 	}
 	for _, old := range olds {
 		if old.State.Alive() {
-			if want == WantRunning && !v.mayLose(svc, slot, old) {
+			if want == WantRunning && (v.stopsShort(svc, slot, cur, old) || !v.mayLose(svc, slot, old)) {
 				return
 			}
 			v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is replacing " + old.Name})

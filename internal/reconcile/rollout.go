@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -36,8 +37,12 @@ type Rollout struct {
 	Idle bool `json:"idle,omitempty"`
 	// Slots are the replicas that are, or were, replaced.
 	Slots map[int]SlotProgress `json:"slots"`
-	// Total is how many replicas were to be replaced at most.
+	// Total is how many of the wanted replicas were, or are to be, replaced.
 	Total int `json:"total"`
+	// Kept of Of replicas had the new revision when the rollout stopped: while it
+	// does not go on, replicas that are added keep that share. Of is 0 while it does.
+	Kept int `json:"kept,omitempty"`
+	Of   int `json:"of,omitempty"`
 	// Step is the canary's step, from 0; Reached is when its share was reached.
 	Step    int       `json:"step,omitempty"`
 	Reached time.Time `json:"reached,omitzero"`
@@ -45,11 +50,13 @@ type Rollout struct {
 
 // SlotProgress is how far the replacement of one replica has come.
 type SlotProgress struct {
-	Began  time.Time `json:"began"`
-	First  bool      `json:"first,omitempty"` // the new container starts before the old one stops
-	Ready  time.Time `json:"ready,omitzero"`  // since when the new container is ready
-	Done   time.Time `json:"done,omitzero"`   // it was ready for long enough
-	Failed string    `json:"failed,omitempty"`
+	Began time.Time `json:"began"`
+	// Started is when the new container was started first: from then on it is watched.
+	Started time.Time `json:"started,omitzero"`
+	First   bool      `json:"first,omitempty"` // the new container starts before the old one stops
+	Ready   time.Time `json:"ready,omitzero"`  // since when the new container is ready
+	Done    time.Time `json:"done,omitzero"`   // it was ready for long enough
+	Failed  string    `json:"failed,omitempty"`
 }
 
 // Active reports whether a rollout is still to come to its end.
@@ -66,6 +73,31 @@ func (r *Rollout) Counts() (done, failed int) {
 		}
 	}
 	return done, failed
+}
+
+// policy is how a service's replicas are replaced by this rollout.
+func (r *Rollout) policy(svc *stack.Service) stack.Update {
+	if r.RollBack {
+		return svc.RollBack
+	}
+	return svc.Update
+}
+
+// proved reports whether a new container has been watched for as long as the
+// policy says and is well. Until then none of them counts as done before it was
+// watched so long: a revision that fails within that time is found out while all
+// but the first few of the old containers serve. What is gone back to was good
+// before, and where failures stop nothing there is nothing to find out.
+func (r *Rollout) proved(policy stack.Update) bool {
+	if r.RollBack || r.Idle || policy.Action == stack.ContinueOnFailure {
+		return true
+	}
+	for _, p := range r.Slots {
+		if !p.Done.IsZero() && p.Failed == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // clone is a copy that can be changed.
@@ -88,7 +120,9 @@ type rolling struct {
 	obstacle    string        // why no replica is replaced start-first although it was asked for
 	first       map[int]bool  // replicas that are replaced start-first
 	admitted    map[int]bool  // replicas that may be replaced now
-	lost        int           // replicas of which no container serves, or will not after this turn
+	missing     []int         // replicas of which no container serves
+	short       int           // how many of them others are still to be kept for
+	lost        int           // those that have not failed by the update, and those that will be missing after this turn
 	wanted      int
 	taken       int // replicas that have, or are to get, the new revision
 	pending     []pendingSlot
@@ -114,9 +148,10 @@ func (v *view) rolling(svc *stack.Service) *rolling {
 	} else if old, known := v.m.Rollouts[svc.Name]; known {
 		v.plan.Rollouts[svc.Name] = old // goes on when the service runs again
 	}
-	if r.Rollout != nil && r.RollBack {
-		r.policy = svc.RollBack
+	if r.Rollout != nil {
+		r.policy = r.Rollout.policy(svc)
 	}
+	r.countLost()
 	v.bounds(svc, r)
 	v.admit(svc, r)
 	return r
@@ -129,14 +164,25 @@ func (v *view) survey(svc *stack.Service, r *rolling) {
 	for _, slot := range slots {
 		cs := v.replicas[svc.Name][slot]
 		serves := slices.ContainsFunc(cs, func(c *member) bool { return v.serves(svc, c) })
-		if !serves && v.m.Rollouts[svc.Name].Slots[slot].Failed == "" {
-			r.lost++ // one that has failed was counted when it did
+		if !serves {
+			r.missing = append(r.missing, slot)
 		}
 		if cur, olds := v.split(svc, cs); cur == nil && len(olds) > 0 {
-			r.pending = append(r.pending, pendingSlot{slot: slot, old: olds[0], serves: serves})
+			r.pending = append(r.pending, pendingSlot{slot: slot, old: v.servingOf(svc, olds), serves: serves})
 		}
 	}
 	r.obstacle = v.overlapObstacle(svc)
+}
+
+// countLost counts what is missing. What has failed by the update was counted
+// when it did, and its policy allows for it.
+func (r *rolling) countLost() {
+	r.short = len(r.missing)
+	for _, slot := range r.missing {
+		if r.Rollout == nil || r.Slots[slot].Failed == "" {
+			r.lost++
+		}
+	}
 }
 
 // serves reports whether a container is ready and no step is ending its run.
@@ -144,7 +190,18 @@ func (v *view) serves(svc *stack.Service, c *member) bool {
 	if s, busy := v.m.InFlight[ReplicaKey(svc.Name, c.id.Slot)]; busy && s.Container == c.ID && ends(s.Op) {
 		return false
 	}
-	return v.isReady(svc, c) || v.trusted(svc, c)
+	return (v.isReady(svc, c) || v.trusted(svc, c)) && !v.doomed(svc, c)
+}
+
+// doomed reports whether this turn ends or freezes a container's run since its
+// probes fail.
+func (v *view) doomed(svc *stack.Service, c *member) bool {
+	switch v.verdict(svc, c).Action.Do {
+	case health.Restart, health.Stop, health.Pause, health.Recreate:
+		return true
+	default:
+		return false
+	}
 }
 
 // trusted reports whether a container served for all that is known: its probes
@@ -220,7 +277,7 @@ func (v *view) admit(svc *stack.Service, r *rolling) {
 	if r.Rollout != nil && !r.goesOn(v.d.Services[svc.Name]) {
 		return
 	}
-	room := r.cap(svc) - r.taken
+	room := v.cap(svc, r) - r.taken
 	idle := !v.anyServes(svc) && (r.Rollout == nil || r.Idle)
 	for _, p := range r.pending {
 		switch {
@@ -274,6 +331,9 @@ func (v *view) underWay(svc *stack.Service, r *rolling) (surging, stopping int) 
 		if cur != nil {
 			r.taken++
 		}
+		if p.First {
+			r.first[slot] = true // whatever becomes of the new container
+		}
 		switch {
 		case cur == nil && !known || p.Failed != "" || !p.Done.IsZero() && !v.now.Before(p.Done.Add(r.policy.Delay)):
 			continue
@@ -299,12 +359,11 @@ func (v *view) underWay(svc *stack.Service, r *rolling) (surging, stopping int) 
 func (r *rolling) goesOn(st ServiceState) bool { return r.State == RolloutUpdating && !st.Held }
 
 // cap is how many replicas may have the new revision: of a canary, its share.
-func (r *rolling) cap(svc *stack.Service) int {
-	c := svc.Rollout.Canary
-	if c == nil || r.Rollout == nil || r.RollBack || r.Step >= len(c.Steps) {
+func (v *view) cap(svc *stack.Service, r *rolling) int {
+	if r.Rollout == nil || r.RollBack {
 		return r.wanted
 	}
-	return min(r.wanted, max(1, c.Steps[r.Step].Of(r.wanted, true)))
+	return v.shareAt(svc, r.Step)
 }
 
 // target names what a service's replicas are to be.
@@ -321,13 +380,14 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 	outdated := v.outdatedSlots(svc, r)
 	switch {
 	case known && old.Target == target && old.State != RolloutCompleted:
-	case (len(outdated) > 0 || st.Added && old.Target != target) && !v.jobs[svc.Name]:
+	case (len(outdated) > 0 || old.Target != target && (st.Added || known && v.halfway(svc))) && !v.jobs[svc.Name]:
 		next = &Rollout{
 			Target: target, State: RolloutUpdating, Began: v.now, Progress: v.now,
 			Changed: v.now, RollBack: st.RolledBack != nil, Idle: !v.anyServes(svc), Slots: map[int]SlotProgress{},
 		}
 		if len(outdated) > 0 {
 			next.From = outdated[0].old.id.Revision
+			v.skipSteps(svc, next, len(outdated))
 		}
 	default:
 		v.settled(svc)
@@ -338,12 +398,24 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 	}
 	v.advance(svc, next, outdated)
 	v.judge(svc, next)
+	v.noteShare(svc, next)
 	v.plan.Rollouts[svc.Name] = *next
 	if next.State == RolloutCompleted {
 		v.settled(svc)
 		return nil
 	}
 	return next
+}
+
+// halfway reports whether a replica has a container as declared beside another one:
+// the declaration went back while it was being replaced.
+func (v *view) halfway(svc *stack.Service) bool {
+	for _, slot := range v.slotsOf(svc) {
+		if cur, olds := v.split(svc, v.replicas[svc.Name][slot]); cur != nil && len(olds) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // settled has what a service would go back to forgotten: its revision is good.
@@ -368,32 +440,53 @@ func (v *view) outdatedSlots(svc *stack.Service, r *rolling) []pendingSlot {
 func (v *view) advance(svc *stack.Service, r *Rollout, outdated []pendingSlot) {
 	wanted := v.slotsOf(svc)
 	added := v.d.Services[svc.Name].Added
-	if added {
-		r.Total = max(r.Total, len(wanted))
-	}
 	maps.DeleteFunc(r.Slots, func(slot int, _ SlotProgress) bool { return !slices.Contains(wanted, slot) })
+	proved := r.proved(r.policy(svc))
 	for _, slot := range wanted {
 		cur, olds := v.split(svc, v.replicas[svc.Name][slot])
 		p, entered := r.Slots[slot]
-		if cur == nil || !entered && len(olds) == 0 && !added {
+		switch {
+		case cur == nil && entered && p.Failed == "":
+			p.Failed = v.createFails(svc, slot)
+		case cur == nil || !entered && len(olds) == 0 && !added:
 			continue
-		}
-		if !entered {
+		case !entered:
 			p = SlotProgress{Began: v.now}
+			fallthrough
+		default:
+			v.advanceSlot(svc, r, &p, cur, proved)
 		}
-		v.advanceSlot(svc, r, &p, cur)
 		r.Slots[slot] = p
 	}
-	total := len(r.Slots)
+	r.Total = len(r.Slots)
 	for _, p := range outdated {
 		if _, entered := r.Slots[p.slot]; !entered {
-			total++
+			r.Total++
 		}
 	}
-	r.Total = max(r.Total, total)
+	if added {
+		r.Total = max(r.Total, len(wanted))
+	}
 }
 
-func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) {
+// createFails says why a replica's new container cannot be created; empty: it
+// can, or the engine is in trouble that may pass.
+func (v *view) createFails(svc *stack.Service, slot int) string {
+	key := ReplicaKey(svc.Name, slot)
+	f, failed := v.m.Failures[key]
+	if !failed || f.Op != OpCreate || f.Revision != svc.Revision || f.Kind == runtime.KindUnavailable {
+		return ""
+	}
+	if _, never := f.retryAt(); !never && f.Count <= passing {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s", key, f.Err)
+}
+
+func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member, proved bool) {
+	if p.Started.IsZero() {
+		p.Started = cur.Started
+	}
 	if why := v.newFails(svc, r, p, cur); why != "" && p.Failed == "" {
 		p.Failed = fmt.Sprintf("%s: %s", cur.Name, why)
 	}
@@ -405,9 +498,19 @@ func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur 
 		return
 	case p.Ready.IsZero():
 		p.Ready = v.now
+		if r.Began.Equal(v.now) {
+			p.Ready = cur.Started // it was there before
+		}
 	}
-	due := p.Ready.Add(v.minReady(svc))
-	if wait := due.Sub(v.now); wait > 0 && wait <= v.minReady(svc) {
+	longest := v.minReady(svc)
+	due := p.Ready.Add(longest)
+	if watch := r.policy(svc).Monitor; !proved {
+		longest = max(longest, watch)
+		if watched := p.Started.Add(watch); watched.After(due) {
+			due = watched
+		}
+	}
+	if wait := due.Sub(v.now); wait > 0 && wait <= longest {
 		v.lookAt(due)
 		return
 	}
@@ -424,15 +527,12 @@ func (v *view) minReady(svc *stack.Service) time.Duration {
 // newFails says why a new container has failed: before it was ready for long
 // enough, or so soon after its start that its revision is to blame.
 func (v *view) newFails(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) string {
-	monitor := svc.Update.Monitor
-	if r.RollBack {
-		monitor = svc.RollBack.Monitor
-	}
 	end := v.now
 	if cur.State == runtime.Exited {
 		end = cur.Finished
 	}
-	if !p.Done.IsZero() && end.Sub(cur.Started) > monitor {
+	proved := !p.Done.IsZero() && end.Sub(p.Started) > r.policy(svc).Monitor && v.aloneAlive(svc, cur)
+	if proved || v.retries(p, cur) {
 		return ""
 	}
 	key := ReplicaKey(svc.Name, cur.id.Slot)
@@ -461,13 +561,21 @@ func (v *view) newFails(svc *stack.Service, r *Rollout, p *SlotProgress, cur *me
 	return failed
 }
 
+// aloneAlive reports whether no predecessor of a container lives any more.
+func (v *view) aloneAlive(svc *stack.Service, cur *member) bool {
+	return !slices.ContainsFunc(v.replicas[svc.Name][cur.id.Slot], func(c *member) bool { return c != cur && c.State.Alive() })
+}
+
+// retries reports whether a container has ended before its replica's turn began:
+// it is started again, and what it did before does not count.
+func (v *view) retries(p *SlotProgress, cur *member) bool {
+	return cur.State == runtime.Exited && p.Failed == "" && !cur.Finished.After(p.Began)
+}
+
 // judge decides whether a rollout goes on.
 func (v *view) judge(svc *stack.Service, r *Rollout) {
 	st := v.d.Services[svc.Name]
-	policy := svc.Update
-	if r.RollBack {
-		policy = svc.RollBack
-	}
+	policy := r.policy(svc)
 	if r.State != RolloutUpdating && st.Resumed.After(r.Changed) {
 		r.resume(v.now)
 	}
@@ -480,7 +588,7 @@ func (v *view) judge(svc *stack.Service, r *Rollout) {
 	if r.State == RolloutRolledBack {
 		v.plan.RollBack[svc.Name] = r.Why // until it was done
 	}
-	v.promote(svc, r, done)
+	v.promote(svc, r)
 	if r.State == RolloutUpdating && done+failed >= r.Total && !v.anyOutdated(svc) {
 		v.complete(svc, r, policy)
 	}
@@ -501,8 +609,7 @@ func (r *Rollout) resume(now time.Time) {
 	r.State, r.Why, r.Changed, r.Progress = RolloutUpdating, "", now, now
 	for slot, p := range r.Slots {
 		if p.Failed != "" {
-			p.Failed, p.Began, p.Ready = "", now, time.Time{}
-			r.Slots[slot] = p
+			r.Slots[slot] = SlotProgress{Began: now, First: p.First}
 		}
 	}
 }
@@ -512,23 +619,68 @@ func (v *view) troubled(svc *stack.Service, r *Rollout, policy stack.Update, don
 	if failed > 0 && policy.Action != stack.ContinueOnFailure && float64(failed) > policy.MaxFailureRatio*float64(r.Total) {
 		return fmt.Sprintf("%d of %d replicas failed: %s", failed, r.Total, r.firstFailure())
 	}
-	if done+failed >= r.Total || policy.Action == stack.ContinueOnFailure || v.d.Services[svc.Name].Held || !r.Reached.IsZero() {
+	deadline := svc.Rollout.Deadline
+	if done+failed >= r.Total || deadline == 0 || v.d.Services[svc.Name].Held || !r.Reached.IsZero() {
 		return ""
 	}
-	deadline := svc.Rollout.Deadline
-	if due := r.Progress.Add(deadline); v.now.Before(due) || deadline == 0 {
+	if due := v.standsSince(svc, r).Add(deadline); v.now.Before(due) {
 		v.lookAt(due)
 		return ""
 	}
 	why := fmt.Sprintf("no further replica was ready within %s", deadline)
-	for _, slot := range sortedKeys(v.replicas[svc.Name]) {
-		if cur, _ := v.split(svc, v.replicas[svc.Name][slot]); cur != nil && r.Slots[slot].Done.IsZero() {
-			if say := v.whyUnready(svc, cur); say != "" {
-				return why + ": " + cur.Name + ": " + say
-			}
-		}
+	if slot, say := v.standstill(svc, r); say != "" {
+		why += fmt.Sprintf(": %s: %s", slot, say)
+	}
+	if policy.Action == stack.ContinueOnFailure {
+		v.giveUp(svc, r, why)
+		return ""
 	}
 	return why
+}
+
+// standsSince is when a rollout last came further, or last could: time in which
+// it was held, or in which nobody carried it out, does not count.
+func (v *view) standsSince(svc *stack.Service, r *Rollout) time.Time {
+	at := []time.Time{r.Progress, v.d.Services[svc.Name].Resumed, v.m.EngineUp, v.m.Since}
+	return slices.MaxFunc(at, time.Time.Compare)
+}
+
+// standstill says why the first replica that is under way is not ready.
+func (v *view) standstill(svc *stack.Service, r *Rollout) (name, why string) {
+	for _, slot := range sortedKeys(r.Slots) {
+		if p := r.Slots[slot]; !p.Done.IsZero() || p.Failed != "" {
+			continue
+		}
+		key := ReplicaKey(svc.Name, slot)
+		name, why = string(key), v.m.Failures[key].Err
+		cur, _ := v.split(svc, v.replicas[svc.Name][slot])
+		switch {
+		case cur != nil && v.whyUnready(svc, cur) != "":
+			return cur.Name, v.whyUnready(svc, cur)
+		case cur == nil && why == "":
+			why, _ = v.blocked(svc)
+		}
+		if why != "" {
+			return name, why
+		}
+	}
+	return "", ""
+}
+
+// giveUp counts the replicas that others wait for as failed, so that these have
+// their turn.
+func (v *view) giveUp(svc *stack.Service, r *Rollout, why string) {
+	for _, slot := range v.slotsOf(svc) {
+		cs := v.replicas[svc.Name][slot]
+		cur, _ := v.split(svc, cs)
+		p, entered := r.Slots[slot]
+		serves := slices.ContainsFunc(cs, func(c *member) bool { return v.serves(svc, c) })
+		if p.Failed == "" && (entered && p.Done.IsZero() || cur != nil && !serves) {
+			p.Failed = why
+			r.Slots[slot] = p
+		}
+	}
+	r.Progress = v.now
 }
 
 func (r *Rollout) firstFailure() string {
@@ -551,14 +703,19 @@ func (v *view) fail(svc *stack.Service, r *Rollout, policy stack.Update, why str
 	}
 }
 
-// promote takes a canary to its next step when its time has come.
-func (v *view) promote(svc *stack.Service, r *Rollout, done int) {
+// promote takes a canary to its next step when its time has come. A replica whose
+// failure the policy tolerates is not waited for, as long as another is well.
+func (v *view) promote(svc *stack.Service, r *Rollout) {
 	c := svc.Rollout.Canary
 	if c == nil || r.RollBack || r.State != RolloutUpdating || r.Step >= len(c.Steps) {
 		return
 	}
-	wanted := len(v.slotsOf(svc))
-	if share := min(wanted, max(1, c.Steps[r.Step].Of(wanted, true))); done < share {
+	if !v.anyOutdated(svc) {
+		r.Step, r.Reached = len(c.Steps), time.Time{} // there is nothing left to wait with
+		return
+	}
+	done, failed := v.renewed(svc, r)
+	if done+failed < v.shareAt(svc, r.Step) || done == 0 && failed > 0 && r.policy(svc).Action != stack.ContinueOnFailure {
 		return
 	}
 	if r.Reached.IsZero() {
@@ -573,6 +730,40 @@ func (v *view) promote(svc *stack.Service, r *Rollout, done int) {
 		return
 	}
 	r.Step, r.Reached, r.Progress = r.Step+1, time.Time{}, v.now
+}
+
+// shareAt is how many replicas have the new revision at a step of a canary: one at
+// least, and all after the last.
+func (v *view) shareAt(svc *stack.Service, step int) int {
+	wanted := len(v.slotsOf(svc))
+	if c := svc.Rollout.Canary; c != nil && step < len(c.Steps) {
+		return min(wanted, max(1, c.Steps[step].Of(wanted, true)))
+	}
+	return wanted
+}
+
+// renewed counts the replicas that have the new revision and need no further
+// watching, those that had it before the rollout began too, and those that failed.
+func (v *view) renewed(svc *stack.Service, r *Rollout) (done, failed int) {
+	for _, slot := range v.slotsOf(svc) {
+		cur, _ := v.split(svc, v.replicas[svc.Name][slot])
+		switch p, entered := r.Slots[slot]; {
+		case p.Failed != "":
+			failed++
+		case cur != nil && (!entered || !p.Done.IsZero()):
+			done++
+		}
+	}
+	return done, failed
+}
+
+// skipSteps takes a canary past the steps whose share there is already, as when a
+// canary is undone.
+func (v *view) skipSteps(svc *stack.Service, r *Rollout, outdated int) {
+	have := len(v.slotsOf(svc)) - outdated
+	for c := svc.Rollout.Canary; c != nil && r.Step < len(c.Steps) && v.shareAt(svc, r.Step) <= have; {
+		r.Step++
+	}
 }
 
 // complete ends a rollout once its last replica was watched for long enough.

@@ -228,15 +228,28 @@ func (v *view) takesNew(svc *stack.Service, c *member) bool {
 	if v.leaving[c.ID] {
 		return false
 	}
-	if roll := v.rolling(svc); roll.whole && roll.changesOver(v.outdated(svc, c) == "") {
+	roll := v.rolling(svc)
+	if roll.whole && !roll.allDone() {
+		return v.carries(svc, roll, c)
+	}
+	if roll.whole && v.outdated(svc, c) != "" {
 		return false
 	}
 	return v.serves(svc, c)
 }
 
-// changesOver reports whether a container takes no connections because traffic
-// goes over as a whole: the new ones before all are ready, the old ones after.
-func (r *rolling) changesOver(isNew bool) bool { return isNew != r.allDone() }
+// carries reports whether a container takes connections while traffic has not gone
+// over as a whole yet: the old ones do, unless some that were there before the
+// rollout began are as declared, since it goes back to these.
+func (v *view) carries(svc *stack.Service, roll *rolling, c *member) bool {
+	before := func(svc *stack.Service, c *member) bool {
+		return v.outdated(svc, c) == "" && c.Started.Before(roll.Began) && v.serves(svc, c)
+	}
+	if v.any(svc, before) {
+		return before(svc, c)
+	}
+	return v.outdated(svc, c) != "" && v.serves(svc, c)
+}
 
 // allDone reports whether every replica has its new container.
 func (r *rolling) allDone() bool {

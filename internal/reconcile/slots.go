@@ -47,7 +47,24 @@ func (v *view) keepBest(svc *stack.Service, have []int, n int) []int {
 	}
 	best := slices.Clone(have)
 	slices.SortFunc(best, func(a, b int) int { return worth[b].compare(worth[a], b, a) })
-	return best[:n]
+	renewed := slices.DeleteFunc(slices.Clone(best), func(slot int) bool { return !worth[slot].serves || !v.midway(svc, slot) })
+	share := (len(renewed)*n + len(have) - 1) / len(have)
+	kept := slices.Clone(renewed[:share])
+	for _, slot := range best {
+		if len(kept) < n && !slices.Contains(kept, slot) {
+			kept = append(kept, slot)
+		}
+	}
+	return kept
+}
+
+// midway reports whether a replica has the new revision while others of its
+// service still have the one before: of such ones the share is kept, rounded up.
+func (v *view) midway(svc *stack.Service, slot int) bool {
+	if r, known := v.m.Rollouts[svc.Name]; !known || !r.Active() {
+		return false
+	}
+	return slices.ContainsFunc(v.replicas[svc.Name][slot], func(c *member) bool { return c.id.Revision == svc.Revision })
 }
 
 // worth is how much a replica is missed.
