@@ -78,6 +78,7 @@ func measurements() []measurement {
 		{[]string{"restart"}, (*bench).restart},
 		{[]string{"idle"}, (*bench).idle},
 		{[]string{"plan"}, (*bench).plan},
+		{[]string{"rollplan"}, (*bench).rollplan},
 	}
 }
 
