@@ -127,12 +127,12 @@ func (p Proposal) String() string {
 		return p.Metric + " tells nothing: " + p.Invalid
 	}
 	var b strings.Builder
-	switch {
-	case p.Percent:
-		fmt.Fprintf(&b, "%s is at %d %% of the reservation, target %d %%", p.Metric, p.Now, p.Target)
-	default:
-		fmt.Fprintf(&b, "%s is at %s, target %s", p.Metric, p.quantity(p.Now), p.quantity(p.Target))
+	of := ""
+	if p.Percent {
+		of = " of the reservation"
 	}
+	now, target := p.Texts()
+	fmt.Fprintf(&b, "%s is at %s%s, target %s", p.Metric, now, of, target)
 	if p.Source != FromExternal {
 		fmt.Fprintf(&b, ", over %d ready", p.Ready)
 		if p.Missing > 0 {
@@ -148,6 +148,14 @@ func (p Proposal) String() string {
 		fmt.Fprintf(&b, ", asks for %d", p.Replicas)
 	}
 	return b.String()
+}
+
+// Texts are Now and Target with their units, as "93 %", "250m", "64MiB" or "1.5".
+func (p Proposal) Texts() (now, target string) {
+	if p.Percent {
+		return fmt.Sprintf("%d %%", p.Now), fmt.Sprintf("%d %%", p.Target)
+	}
+	return p.quantity(p.Now), p.quantity(p.Target)
 }
 
 // quantity writes millicores as "250m", bytes as "64MiB", and thousandths as

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/berth-dev/berth/scaling"
+	"github.com/berth-dev/berth/scaling/forecast"
+	"github.com/berth-dev/berth/scaling/timetable"
 )
 
 // maxDecisions bounds a run.
@@ -23,6 +25,11 @@ type Model struct {
 	// CPU and Memory are what a replica has reserved, in millicores and bytes.
 	CPU    int64
 	Memory int64
+	// Schedules change the policy by the time of the trace.
+	Schedules timetable.Table
+	// Series learns from the run what is needed at which time, and has replicas ready
+	// for what it expects. It is changed in place; nil: nothing is expected.
+	Series *forecast.Series
 }
 
 // Step is one decision and everything that it followed from.
@@ -157,10 +164,19 @@ func (r *run) ready() int64 {
 
 // decide asks the policy and does what it says at once.
 func (r *run) decide() {
-	in := r.input()
-	d, state := scaling.Decide(r.policy, r.state, in, r.now)
-	r.steps = append(r.steps, Step{r.policy, in, d})
+	policy, in := r.policy, r.input()
+	if firing, ok := r.model.Schedules.Active(r.now); ok {
+		policy = firing.Apply(policy)
+	}
+	if s := r.model.Series; s != nil {
+		in.Forecast = s.At(r.now.Add(cmp.Or(policy.Interval, scaling.DefaultInterval)), r.now).Replicas()
+	}
+	d, state := scaling.Decide(policy, r.state, in, r.now)
+	r.steps = append(r.steps, Step{policy, in, d})
 	r.state = state
+	if need, known := d.Need(); known && r.model.Series != nil {
+		r.model.Series.Observe(r.now, need)
+	}
 	if d.Desired != d.Current {
 		r.sum.Changes++
 	}

@@ -11,7 +11,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berth-dev/berth/scaling"
+	"github.com/berth-dev/berth/scaling/forecast"
 	"github.com/berth-dev/berth/scaling/simulate"
+	"github.com/berth-dev/berth/scaling/timetable"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -217,4 +219,55 @@ func FuzzParseCSV(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSchedulesChangeThePolicy(t *testing.T) {
+	table, errs := timetable.Parse([]timetable.Schedule{
+		{Name: "1", Cron: "0 8 * * *", TimeZone: "UTC", Min: new(1)}, {Name: "2", Cron: "1 12 * * *", TimeZone: "UTC", Min: new(3)},
+	})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	trace := parse(t, "time,cpu\n2026-03-01T12:00:00Z,10\n2026-03-01T12:02:00Z,10\n")
+	steps, sum, err := simulate.Run(cpu50, trace, simulate.Model{CPU: 100, Schedules: table})
+	if err != nil || sum.Least != 1 || sum.Most != 3 || sum.Changes != 1 {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	for _, s := range steps {
+		if fired := !s.Decision.At.Before(noon.Add(time.Minute)); fired != (s.Decision.Min == 3) {
+			t.Errorf("at %s the minimum is %d", s.Decision.At, s.Decision.Min)
+		}
+	}
+	if err := simulate.Replay(simulate.Recording{Steps: steps}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSeriesExpects: what came twice at the same time is expected the third time,
+// so that the service is over its target for less long.
+func TestSeriesExpects(t *testing.T) {
+	var csv strings.Builder
+	csv.WriteString("time,cpu\n")
+	for i := range 6 * 8 { // a quarter of an hour each, of two hours
+		fmt.Fprintf(&csv, "%d,%d\n", i*900, []int{30, 30, 30, 30, 150, 190, 190, 150}[i%8])
+	}
+	policy := cpu50
+	policy.Interval = 5 * time.Minute
+	run := func(series *forecast.Series) ([]simulate.Step, simulate.Summary) {
+		steps, sum, err := simulate.Run(policy, parse(t, csv.String()), simulate.Model{CPU: 100, Delay: time.Minute, Series: series})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return steps, sum
+	}
+	steps, with := run(&forecast.Series{Season: 2 * time.Hour})
+	_, without := run(nil)
+	if with.Over >= without.Over || with.ReplicaSeconds < without.ReplicaSeconds {
+		t.Errorf("expecting %+v, not expecting %+v", with, without)
+	}
+	for _, s := range steps {
+		if s.Decision.At.Before(time.Unix(4*3600, 0)) && s.Input.Forecast > 0 {
+			t.Fatalf("something is expected before it came twice, at %s", s.Decision.At)
+		}
+	}
 }
