@@ -92,6 +92,8 @@ type ExplainedService struct {
 	// Traffic is nil where the balancer does nothing for the service. Where one
 	// replica was asked for, it has the containers of that one alone.
 	Traffic *Traffic `json:"traffic,omitempty"`
+	// Scaling is nil where the service is neither scaled nor sized and does not rest.
+	Scaling *ServiceScaling `json:"scaling,omitempty"`
 }
 
 // Explanation is all that is known of why a replica is as it is.

@@ -7,6 +7,7 @@ import (
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/scaling"
 	"github.com/berth-dev/berth/scaling/simulate"
+	"github.com/berth-dev/berth/scaling/timetable"
 	"github.com/berth-dev/berth/scaling/vertical"
 )
 
@@ -66,8 +67,10 @@ type ServiceScaling struct {
 	Paused   bool            `json:"paused,omitempty"` // by command
 	ByHand   bool            `json:"byHand,omitempty"` // scaled by hand
 	Rest     *reconcile.Rest `json:"rest,omitempty"`   // nil: it does not rest
-	Last     *Scaling        `json:"last,omitempty"`
-	Sizing   *Sizing         `json:"sizing,omitempty"`
+	// Firing is the schedule that applies, and when the next one fires; zero: none.
+	Firing timetable.Firing `json:"firing,omitzero"`
+	Last   *Scaling         `json:"last,omitempty"`
+	Sizing *Sizing          `json:"sizing,omitempty"`
 	// Recording are the last decisions with all that they follow from, so that they
 	// can be made again.
 	Recording simulate.Recording `json:"recording,omitzero"`

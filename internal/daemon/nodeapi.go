@@ -138,6 +138,7 @@ func (d *Daemon) explain(ctx context.Context, stackName, service string, slot in
 	}
 	out.Services = []api.ExplainedService{{
 		Rollout: l.rolloutLocked(service), Published: d.balancing.publishedOf(stackName, service), Traffic: l.trafficLocked(service, slot),
+		Scaling: l.scalingLocked(service, time.Now()),
 	}}
 	return out, nil
 }

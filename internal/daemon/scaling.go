@@ -403,13 +403,20 @@ func (k *scaleLook) byMetrics(ctx context.Context, policy scaling.Policy, in *sc
 		return // what is not carried out is not remembered as a change
 	}
 	k.s.State = next
-	if len(k.s.steps) == 0 {
-		k.s.begun = before
+	k.s.remember(before, scalesim.Step{Policy: policy, Input: *in, Decision: dec})
+}
+
+// remember keeps a decision with what it follows from, and the state before the
+// first that is kept, so that all of them can be made again.
+func (s *scaled) remember(before scaling.State, step scalesim.Step) {
+	if len(s.steps) == 0 {
+		s.begun = before
 	}
-	k.s.steps = append(k.s.steps, scalesim.Step{Policy: policy, Input: *in, Decision: dec})
-	if extra := len(k.s.steps) - keptDecisions; extra > 0 {
-		k.s.begun = scaling.State{} // no longer known, so a replay begins with the first that is kept
-		k.s.steps = slices.Clone(k.s.steps[extra:])
+	s.steps = append(s.steps, step)
+	for len(s.steps) > keptDecisions {
+		first := &s.steps[0]
+		_, s.begun = scaling.Decide(first.Policy, s.begun, first.Input, first.Decision.At)
+		s.steps = slices.Clone(s.steps[1:])
 	}
 }
 

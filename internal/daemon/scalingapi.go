@@ -12,6 +12,7 @@ import (
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/scaling"
+	"github.com/berth-dev/berth/scaling/timetable"
 )
 
 // scalingRoutes answers what is asked of the scaling of a stack.
@@ -38,29 +39,39 @@ func (d *Daemon) autoscaling(ctx context.Context, name string) (*api.Autoscaling
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := &api.Autoscaling{Services: []api.ServiceScaling{}}
-	w := l.record.Desired
-	ready := map[string]int{}
-	for _, r := range reconcile.ReadinessOf(w, l.observed, &l.record.Memory) {
-		if r.Ready {
-			ready[r.Service]++
-		}
-	}
-	for i := range w.Stack.Services {
-		svc := &w.Stack.Services[i]
-		if st := w.Services[svc.Name]; svc.Autoscale != nil || svc.Vertical != nil || st.Rest != nil {
-			out.Services = append(out.Services, l.serviceScalingLocked(svc, st, ready[svc.Name]))
+	for i := range l.record.Desired.Stack.Services {
+		if sc := l.scalingLocked(l.record.Desired.Stack.Services[i].Name, time.Now()); sc != nil {
+			out.Services = append(out.Services, *sc)
 		}
 	}
 	return out, nil
 }
 
-func (l *loop) serviceScalingLocked(svc *stack.Service, st reconcile.ServiceState, ready int) api.ServiceScaling {
-	s := api.ServiceScaling{
-		Service: svc.Name, Replicas: l.record.Desired.Replicas(svc), Ready: ready, Paused: st.AutoHeld, ByHand: st.Scale != nil,
+// isScaled reports whether there is something to tell of a service's scaling.
+func isScaled(svc *stack.Service, st reconcile.ServiceState) bool {
+	return svc.Autoscale != nil || svc.Vertical != nil || st.Rest != nil
+}
+
+// scalingLocked is how a service is scaled; nil: it is not. l.mu is held.
+func (l *loop) scalingLocked(service string, now time.Time) *api.ServiceScaling {
+	w := l.record.Desired
+	svc, st := w.Stack.Service(service), w.Services[service]
+	if !isScaled(svc, st) {
+		return nil
+	}
+	s := &api.ServiceScaling{
+		Service: svc.Name, Replicas: w.Replicas(svc), Paused: st.AutoHeld, ByHand: st.Scale != nil,
 		Rest: st.Rest, Last: l.shown[svc.Name].last, Sizing: l.shown[svc.Name].sizing, Recording: l.shown[svc.Name].recording,
+	}
+	for _, r := range reconcile.ReadinessOf(w, l.observed, &l.record.Memory) {
+		if r.Ready && r.Service == service {
+			s.Ready++
+		}
 	}
 	if a := svc.Autoscale; a != nil {
 		s.Min, s.Max = valueOr(a.Policy.Min, 1), a.Policy.Max
+		table, _ := timetable.Parse(a.Schedules) // they were checked when they were loaded
+		s.Firing, _ = table.Active(now)
 	}
 	return s
 }
