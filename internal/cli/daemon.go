@@ -22,6 +22,13 @@ type daemon interface {
 	oneOffer
 	nodeKeeper
 	rolloutKeeper
+	scalingKeeper
+}
+
+// scalingKeeper knows how services are scaled, and which ones rest.
+type scalingKeeper interface {
+	Autoscaling(ctx context.Context, stack string) (*api.Autoscaling, error)
+	ControlScaling(ctx context.Context, stack string, req api.AutoscaleRequest) (api.Accepted, error)
 }
 
 // rolloutKeeper knows how rollouts stand, and the declarations before.

@@ -159,6 +159,8 @@ func daemonEventOf(e *api.Event) (action, id, service string, attributes map[str
 		return "hold", string(e.Hold.Key), e.Hold.Service, attributes
 	case e.Type == api.EventRollout && e.Rollout != nil:
 		return rolloutEventOf(e.Rollout)
+	case e.Type == api.EventScale && e.Scaling != nil:
+		return scaleEventOf(e.Scaling)
 	default:
 		return "", "", "", nil
 	}

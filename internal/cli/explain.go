@@ -22,9 +22,10 @@ func newExplain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [OPTIONS] SERVICE[/SLOT]...",
 		Short: "Show why replicas stand where they do, or nowhere",
-		Long: "Show how a service's rollout stands, where it is published and what the balancer carries to its\n" +
-			"containers; and for each of its replicas, or for one of them, where it stands and what it waits for,\n" +
-			"and how it would be placed now: what every filter says of every node, each score, the winner and why.",
+		Long: "Show how a service's rollout stands, where it is published, what the balancer carries to its\n" +
+			"containers, and how it is scaled, with the last decisions and what was measured for them; and for each\n" +
+			"of its replicas, or for one of them, where it stands and what it waits for, and how it would be placed\n" +
+			"now: what every filter says of every node, each score, the winner and why.",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeServices,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.explain(cmd.Context(), args, format) },

@@ -35,6 +35,11 @@ func (a *app) printService(w io.Writer, s *api.ExplainedService, now time.Time) 
 			}
 		}
 	}
+	if s.Scaling != nil {
+		if err := a.printScaling(w, s.Scaling, now); err != nil {
+			return err
+		}
+	}
 	_, _ = fmt.Fprintln(w)
 	return nil
 }

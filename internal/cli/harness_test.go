@@ -127,6 +127,7 @@ func (l *lockedBuffer) String() string {
 type scriptedDaemon struct {
 	scriptedNodes
 	scriptedRollouts
+	scriptedScaling
 	engine *fake.Engine
 
 	mu      sync.Mutex // protects all below

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -61,8 +62,10 @@ func (a *app) ls(ctx context.Context, o *lsOptions) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(c runtime.Container) bool { return !o.all && !c.State.Alive() || !match(stackOf(&c)) })
-	rows := stackRows(list)
+	list = slices.DeleteFunc(list, func(c runtime.Container) bool { return !match(stackOf(&c)) })
+	asleep := a.sleepers(ctx, list)
+	list = slices.DeleteFunc(list, func(c runtime.Container) bool { return !o.all && !c.State.Alive() && !asleep(&c) })
+	rows := stackRows(list, asleep)
 	if o.quiet {
 		for _, r := range rows {
 			if _, err := fmt.Fprintln(a.env.Out, sanitize(r.Name)); err != nil {
@@ -106,8 +109,26 @@ func nameFilter(filters []string) (func(name string) bool, error) {
 	}, nil
 }
 
-// stackRows sums containers up by stack.
-func stackRows(list []runtime.Container) []stackRow {
+// sleepers tells the containers of services that rest, as far as a daemon that
+// runs knows it.
+func (a *app) sleepers(ctx context.Context, list []runtime.Container) func(*runtime.Container) bool {
+	known := map[string]*api.Status{}
+	for i := range list {
+		c := &list[i]
+		_, asked := known[stackOf(c)]
+		if c.State == runtime.Running || asked || c.Labels[runtime.LabelStack] == "" {
+			continue
+		}
+		known[stackOf(c)] = a.knownStatus(ctx, stackOf(c))
+	}
+	return func(c *runtime.Container) bool {
+		return c.State != runtime.Running && !isOneOff(c) && restOf(known[stackOf(c)], serviceOf(c)) != nil
+	}
+}
+
+// stackRows sums containers up by stack; those that are asleep count as that,
+// whatever their state.
+func stackRows(list []runtime.Container, asleep func(*runtime.Container) bool) []stackRow {
 	states := make(map[string]map[string]int)
 	files := make(map[string][]string)
 	for i := range list {
@@ -116,7 +137,11 @@ func stackRows(list []runtime.Container) []stackRow {
 		if states[name] == nil {
 			states[name] = make(map[string]int)
 		}
-		states[name][string(c.State)]++
+		state := string(c.State)
+		if asleep(c) {
+			state = "asleep"
+		}
+		states[name][state]++
 		for _, f := range strings.Split(c.Labels[runtime.LabelComposeFiles], ",") {
 			if f != "" && !slices.Contains(files[name], f) {
 				files[name] = append(files[name], f)

@@ -93,18 +93,18 @@ func (a *app) ps(ctx context.Context, services []string, o *psOptions) error {
 	if err != nil {
 		return err
 	}
+	var known *api.Status
+	if !o.quiet && !o.services {
+		known = a.knownStatus(ctx, t.Name)
+	}
 	list = slices.DeleteFunc(list, func(c runtime.Container) bool {
-		return !all && !c.State.Alive() || len(o.status) > 0 && !slices.Contains(o.status, string(c.State)) ||
+		return !all && !c.State.Alive() && restOf(known, serviceOf(&c)) == nil || len(o.status) > 0 && !slices.Contains(o.status, string(c.State)) ||
 			!o.orphans && !t.declares(serviceOf(&c))
 	})
 	if o.wantsSize() {
 		if err := a.addSizes(ctx, t, list); err != nil {
 			return err
 		}
-	}
-	var known *api.Status
-	if !o.quiet && !o.services {
-		known = a.knownStatus(ctx, t.Name)
 	}
 	return a.printPs(list, known, o, time.Now())
 }
@@ -126,6 +126,14 @@ func (a *app) knownStatus(ctx context.Context, stack string) *api.Status {
 		return nil // it is only an addition
 	}
 	return s
+}
+
+// restOf is how a service rests, as far as it is known; nil: it does not.
+func restOf(known *api.Status, service string) *reconcile.Rest {
+	if known == nil || known.Desired == nil {
+		return nil
+	}
+	return known.Desired.Services[service].Rest
 }
 
 // wantsSize reports whether the user's template asks for sizes, which cost the
@@ -183,12 +191,15 @@ func (r *psRow) tell(known *api.Status, id string, trunc bool) {
 			continue
 		}
 		r.Restarts, r.Reason = rep.Restarts, rep.Reason
-		if trunc {
-			r.Reason = ellipsis(r.Reason, reasonLength)
-		}
 		if rep.Probed {
 			r.Ready = map[bool]string{true: "yes", false: "no"}[rep.Serves]
 		}
+	}
+	if rest := restOf(known, r.Service); rest != nil {
+		r.Reason = restText(rest) + ": " + rest.Why
+	}
+	if trunc {
+		r.Reason = ellipsis(r.Reason, reasonLength)
 	}
 }
 

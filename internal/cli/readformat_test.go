@@ -170,7 +170,7 @@ func TestStackRows(t *testing.T) {
 	for _, r := range stackRows([]runtime.Container{
 		c("shop", "/a/compose.yaml,/a/over.yaml", runtime.Running), c("blog", "", runtime.Paused),
 		c("shop", "/a/compose.yaml", runtime.Exited), c("shop", "/b/compose.yaml", runtime.Running),
-	}) {
+	}, func(*runtime.Container) bool { return false }) {
 		out.WriteString(strings.Join([]string{r.Name, r.Status, r.ConfigFiles}, "|") + "\n")
 	}
 	want := "blog|paused(1)|N/A\nshop|exited(1), running(2)|/a/compose.yaml,/a/over.yaml,/b/compose.yaml\n"

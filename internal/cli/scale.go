@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/stack"
 )
 
 func newScale(a *app) *cobra.Command {
@@ -42,10 +44,34 @@ func (a *app) scale(ctx context.Context, pairs []string, noDeps bool) error {
 		return err
 	}
 	if t.Loaded == nil {
-		return a.actOn(ctx, t, api.ActionRequest{Op: actScale, Services: names, Scale: scale, NoDeps: noDeps}, untilSettled)
+		err = a.actOn(ctx, t, api.ActionRequest{Op: actScale, Services: names, Scale: scale, NoDeps: noDeps}, untilSettled)
+	} else {
+		o := upOptions{detach: true}
+		o.scale, o.noDeps = pairs, noDeps
+		o.noRecreate = true
+		err = a.up(ctx, names, &o)
 	}
-	o := upOptions{detach: true}
-	o.scale, o.noDeps = pairs, noDeps
-	o.noRecreate = true
-	return a.up(ctx, names, &o)
+	if err == nil && !a.global.dryRun {
+		a.noteHeld(ctx, t, names)
+	}
+	return err
+}
+
+// noteHeld says that a number given by hand holds the autoscaling of services.
+func (a *app) noteHeld(ctx context.Context, t target, services []string) {
+	if a.global.progress == "quiet" {
+		return
+	}
+	var declared *stack.Stack
+	if t.Loaded != nil {
+		declared = t.Loaded.Stack
+	} else if known := a.knownStatus(ctx, t.Name); known != nil && known.Desired != nil {
+		declared = known.Desired.Stack
+	}
+	for _, name := range services {
+		if declared == nil || declared.Service(name) == nil || declared.Service(name).Autoscale == nil {
+			continue
+		}
+		_, _ = fmt.Fprintf(a.env.Err, "note: autoscaling of %s is held until berth autoscale resume %[1]s, or the next up\n", sanitize(name)) // a note that cannot be shown is no failure
+	}
 }
