@@ -36,6 +36,7 @@ build: ## Build bin/berth, one static binary
 example-programs:
 	@export GOOS=linux; \
 	$(GOBUILD) -ldflags '-s -w' -o compose-examples/quickstart/bin/app ./compose-examples/quickstart/app; \
+	$(GOBUILD) -ldflags '-s -w' -o compose-examples/autoscale/bin/app ./compose-examples/autoscale/app; \
 	$(GOBUILD) -ldflags '-s -w' -o compose-examples/rollout/bin/app ./compose-examples/rollout/app; \
 	$(GOBUILD) -ldflags '-s -w' -o compose-examples/selfheal/bin/app ./compose-examples/selfheal/app; \
 	$(GOBUILD) -ldflags '-s -w' -o compose-examples/shop/bin/app ./compose-examples/shop/app; \
@@ -44,7 +45,7 @@ example-programs:
 
 .PHONY: examples
 examples: build example-programs ## Build the programs and images of the examples
-	@for e in quickstart rollout selfheal shop; do bin/berth --progress plain -f compose-examples/$$e/compose.yaml build --quiet; done
+	@for e in autoscale quickstart rollout selfheal shop; do bin/berth --progress plain -f compose-examples/$$e/compose.yaml build --quiet; done
 
 .PHONY: images
 images: build ## Build PostgreSQL, Redis and nginx images offline from Debian packages

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/scaling"
 )
 
 func load(t *testing.T, dir string, opts stack.LoadOptions) *stack.Loaded {
@@ -132,5 +134,28 @@ func TestZones(t *testing.T) {
 	}
 	if counter.Placement.Priority <= page.Placement.Priority || page.Placement.Priority <= filler.Placement.Priority {
 		t.Errorf("priorities: counter %d, page %d, filler %d", counter.Placement.Priority, page.Placement.Priority, filler.Placement.Priority)
+	}
+}
+
+// What the example's comments promise of its bounds, its load and its rest.
+func TestAutoscale(t *testing.T) {
+	if got := names(load(t, "autoscale", stack.LoadOptions{}).Stack); !slices.Equal(got, []string{"web"}) {
+		t.Fatalf("services %v", got)
+	}
+	s := load(t, "autoscale", stack.LoadOptions{Profiles: []string{"load"}}).Stack
+	if got := names(s); !slices.Equal(got, []string{"load", "web"}) {
+		t.Fatalf("with the profile there are %v", got)
+	}
+	web := s.Service("web")
+	a := web.Autoscale
+	if a == nil || a.Policy.Max != 4 || a.Policy.Interval != 5*time.Second || a.Idle == nil || a.Idle.Do != scaling.IdlePause {
+		t.Fatalf("web is scaled by %+v", a)
+	}
+	const asked = 12 * 20 // millicores
+	if share := web.Placement.Reservation.CPU * a.Policy.Metrics[0].Utilization / 100; (asked+share-1)/share != 4 {
+		t.Errorf("of a load of %dm each replica takes %dm", asked, share)
+	}
+	if web.Vertical == nil || web.Vertical.Mode != stack.Resize || !web.MayBalance() {
+		t.Errorf("web is sized by %+v, balanced: %t", web.Vertical, web.MayBalance())
 	}
 }
