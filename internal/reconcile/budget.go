@@ -57,6 +57,7 @@ func (v *view) mayReplace(svc *stack.Service, slot int, old *member) bool {
 	}
 	h := Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: old.Name}
 	h.Kind, h.Reason = v.whyWaits(svc, r)
+	h.Rollout = h.Kind == HoldIdle
 	v.hold(h)
 	if h.Kind == HoldWaiting {
 		v.moves(svc.Name, Hold{Kind: h.Kind, Key: h.Key, Name: h.Name, Reason: "is to be replaced"})

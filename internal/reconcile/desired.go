@@ -56,6 +56,8 @@ type ServiceState struct {
 	Grace *time.Duration `json:"timeout,omitempty"` // -t of the last command; nil: the service's own
 	// Renew: replacements get fresh anonymous volumes.
 	RenewVolumes bool `json:"renewVolumes,omitempty"`
+	// Undone: an undo has declared it, so that it is what it was before.
+	Undone bool `json:"undone,omitempty"`
 	// KeepRevision: a changed spec does not replace existing containers (--no-recreate).
 	KeepRevision bool `json:"keepRevision,omitempty"`
 	// ImageID pins the image that the service's reference meant when it was last

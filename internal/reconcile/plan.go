@@ -135,6 +135,8 @@ type Hold struct {
 	Name    string    `json:"name,omitempty"`
 	Reason  string    `json:"reason"`
 	Until   time.Time `json:"until,omitzero"` // when to look again; zero: when something changes
+	// Rollout: the service's rollout rests, at a canary's step or by command.
+	Rollout bool `json:"rollout,omitempty"`
 }
 
 func (h Hold) String() string {

@@ -99,7 +99,7 @@ func (v *view) drift(svc *stack.Service, c *member) string {
 		return why
 	}
 	if v.d.Services[svc.Name].KeepRevision {
-		return ""
+		return v.standsInTheWay(svc, c)
 	}
 	if why := v.outdated(svc, c); why != "" {
 		return why

@@ -33,6 +33,8 @@ type Rollout struct {
 	Progress time.Time    `json:"progress"`           // when it last came further
 	Changed  time.Time    `json:"changed,omitzero"`   // of State
 	RollBack bool         `json:"rollBack,omitempty"` // it is itself the way back
+	// Straight: it has no canary, since it goes to a revision that was good before.
+	Straight bool `json:"straight,omitempty"`
 	// Idle: nothing of the service served when it began, so there is nothing to keep up.
 	Idle bool `json:"idle,omitempty"`
 	// Slots are the replicas that are, or were, replaced.
@@ -73,6 +75,15 @@ func (r *Rollout) Counts() (done, failed int) {
 		}
 	}
 	return done, failed
+}
+
+// canary are the steps in which a service is rolled out; nil: there are none, or
+// none is under way. What goes back is not tried out first.
+func (r *Rollout) canary(svc *stack.Service) *stack.Canary {
+	if r == nil || r.RollBack || r.Straight {
+		return nil
+	}
+	return svc.Rollout.Canary
 }
 
 // policy is how a service's replicas are replaced by this rollout.
@@ -239,7 +250,7 @@ func (v *view) bounds(svc *stack.Service, r *rolling) {
 	} else if r.surge == 0 {
 		r.obstacle = "" // it was not asked for
 	}
-	r.whole = r.surge >= r.wanted && r.wanted > 1 && r.Rollout != nil && svc.Rollout.Canary == nil
+	r.whole = r.surge >= r.wanted && r.wanted > 1 && r.Rollout != nil && r.canary(svc) == nil
 	switch {
 	case svc.Rollout.MinReady != nil:
 		r.minReady = *svc.Rollout.MinReady
@@ -360,7 +371,7 @@ func (r *rolling) goesOn(st ServiceState) bool { return r.State == RolloutUpdati
 
 // cap is how many replicas may have the new revision: of a canary, its share.
 func (v *view) cap(svc *stack.Service, r *rolling) int {
-	if r.Rollout == nil || r.RollBack {
+	if r.canary(svc) == nil {
 		return r.wanted
 	}
 	return v.shareAt(svc, r.Step)
@@ -383,7 +394,7 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 	case (len(outdated) > 0 || old.Target != target && (st.Added || known && v.halfway(svc))) && !v.jobs[svc.Name]:
 		next = &Rollout{
 			Target: target, State: RolloutUpdating, Began: v.now, Progress: v.now,
-			Changed: v.now, RollBack: st.RolledBack != nil, Idle: !v.anyServes(svc), Slots: map[int]SlotProgress{},
+			Changed: v.now, RollBack: st.RolledBack != nil, Straight: v.wasGood(svc), Idle: !v.anyServes(svc), Slots: map[int]SlotProgress{},
 		}
 		if len(outdated) > 0 {
 			next.From = outdated[0].old.id.Revision
@@ -405,6 +416,21 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 		return nil
 	}
 	return next
+}
+
+// wasGood reports whether a service is declared as it was before: by an undo, or
+// while some of its replicas were not replaced yet.
+func (v *view) wasGood(svc *stack.Service) bool {
+	st := v.d.Services[svc.Name]
+	if st.Undone || st.Base != nil {
+		return st.Undone
+	}
+	for _, slot := range v.slotsOf(svc) {
+		if cur, _ := v.split(svc, v.replicas[svc.Name][slot]); cur != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // halfway reports whether a replica has a container as declared beside another one:
@@ -706,8 +732,12 @@ func (v *view) fail(svc *stack.Service, r *Rollout, policy stack.Update, why str
 // promote takes a canary to its next step when its time has come. A replica whose
 // failure the policy tolerates is not waited for, as long as another is well.
 func (v *view) promote(svc *stack.Service, r *Rollout) {
-	c := svc.Rollout.Canary
-	if c == nil || r.RollBack || r.State != RolloutUpdating || r.Step >= len(c.Steps) {
+	c := r.canary(svc)
+	if c == nil || r.Step >= len(c.Steps) {
+		r.Reached = time.Time{} // there is none any more
+		return
+	}
+	if r.State != RolloutUpdating {
 		return
 	}
 	if !v.anyOutdated(svc) {
@@ -779,10 +809,10 @@ func (v *view) complete(svc *stack.Service, r *Rollout, policy stack.Update) {
 }
 
 func (r *Rollout) canarySteps(svc *stack.Service) int {
-	if svc.Rollout.Canary == nil || r.RollBack {
-		return 0
+	if c := r.canary(svc); c != nil {
+		return len(c.Steps)
 	}
-	return len(svc.Rollout.Canary.Steps)
+	return 0
 }
 
 // lookAt has the stack looked at again at a time.

@@ -118,6 +118,16 @@ func (v *view) publishDrift(svc *stack.Service, c *member) string {
 	}
 }
 
+// standsInTheWay says that a container holds a port that the balancer is to listen
+// at. It is replaced even where changed containers are kept: until it goes, none of
+// the service's other replicas gets a connection.
+func (v *view) standsInTheWay(svc *stack.Service, c *member) string {
+	if !v.balanced(svc) {
+		return ""
+	}
+	return v.publishDrift(svc, c)
+}
+
 // ports are what the engine publishes of a container.
 func (v *view) ports(svc *stack.Service) []runtime.Port {
 	if !v.balanced(svc) {
@@ -158,11 +168,18 @@ func (v *view) drains(s Step) *Hold {
 	case b.Routed:
 		h.Reason, h.Until = "is taken out of the balancer: "+s.Cause, v.now
 	case b.Open > 0 && v.now.Before(due) && due.Sub(v.now) <= svc.Balance.Drain:
-		h.Reason, h.Until = fmt.Sprintf("%d open connections may finish until %s: %s", b.Open, due.Format(time.TimeOnly), s.Cause), due
+		h.Reason, h.Until = fmt.Sprintf("%s may finish until %s: %s", openConnections(b.Open), due.Format(time.TimeOnly), s.Cause), due
 	default:
 		return nil
 	}
 	return &h
+}
+
+func openConnections(n int) string {
+	if n == 1 {
+		return "1 open connection"
+	}
+	return fmt.Sprintf("%d open connections", n)
 }
 
 // route tells the balancer what to do for a service.
@@ -215,12 +232,21 @@ func (v *view) tellUnbound(svc *stack.Service) {
 	}
 	for _, cs := range v.replicas[svc.Name] {
 		for _, c := range cs {
-			if c.id.Publish != runtime.PublishBalanced && c.State.Alive() {
-				h.Kind = HoldWaiting
+			if c.id.Publish != runtime.PublishBalanced && v.stillHolds(c) {
+				h.Kind, h.Reason = HoldWaiting, "waits for "+c.Name+" to give the published ports up"
 			}
 		}
 	}
 	v.hold(h)
+}
+
+// portRelease is how long the engine may take to let go of the ports of a
+// container that has ended.
+const portRelease = 5 * time.Second
+
+// stillHolds reports whether the engine may still listen for a container.
+func (v *view) stillHolds(c *member) bool {
+	return c.State.Alive() || v.now.Before(c.Finished.Add(portRelease))
 }
 
 // takesNew reports whether a container takes new connections.
@@ -260,8 +286,8 @@ func (r *rolling) allDone() bool {
 // share is the share of new connections that a canary takes, in percent; 0: it
 // is no canary.
 func (r *rolling) share(svc *stack.Service) int {
-	c := svc.Rollout.Canary
-	if c == nil || r.Rollout == nil || r.RollBack || r.Step >= len(c.Steps) || r.wanted == 0 {
+	c := r.canary(svc)
+	if c == nil || r.Step >= len(c.Steps) || r.wanted == 0 {
 		return 0
 	}
 	step := c.Steps[r.Step]
