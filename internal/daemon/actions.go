@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -237,8 +238,8 @@ func (a *acting) scale() error {
 			return invalid("scale", name, fmt.Sprintf("%d replicas are not possible", n))
 		case n > 1 && svc.ContainerName != "":
 			return invalid("scale", name, "container_name "+svc.ContainerName+" allows one replica only; remove it from the file")
-		case n > 1 && fixedPort(svc.Spec.Ports) != "":
-			return invalid("scale", name, "only one replica can publish host port "+fixedPort(svc.Spec.Ports)+"; give a range or let the engine choose")
+		case n > 1 && a.engineHolds(svc) != "":
+			return invalid("scale", name, "only one replica can publish host port "+a.engineHolds(svc)+"; give a range, let the engine choose, or drop publish: direct")
 		}
 		st := a.d.Services[name]
 		st.Scale = &n
@@ -248,6 +249,15 @@ func (a *acting) scale() error {
 		a.d.Services[name] = st
 	}
 	return nil
+}
+
+// engineHolds is a host port of a service that the engine holds however many
+// replicas there are, so that only one of them can have it; empty: there is none.
+func (a *acting) engineHolds(svc *stack.Service) string {
+	if svc.MayBalance() || svc.Publish != stack.PublishDirect && svc.FixedPort() && a.obs.Reach != reconcile.ReachRemote {
+		return ""
+	}
+	return fixedPort(svc.Spec.Ports)
 }
 
 // fixedPort is a host port that only one replica can hold; empty: none.

@@ -155,6 +155,8 @@ func (d *declaring) state(name string) reconcile.ServiceState {
 	}
 	if old.Revision != svc.Revision {
 		st.ChangedFrom, st.Changed = old.Revision, reconcile.Changed(old, svc)
+	} else if was.ImageID == st.ImageID {
+		st.KeepRevision = st.KeepRevision && was.KeepRevision // nothing has changed: an update that is under way goes on
 	}
 	if d.stopped != nil && d.stopped(name) {
 		st.Resumed = d.now

@@ -238,7 +238,13 @@ func (d *Daemon) undo(ctx context.Context, name string, req *api.UndoRequest) (a
 		return api.Accepted{}, err
 	}
 	return d.acceptAs(next.Stack, nil, cause, func(before *reconcile.Desired) (*reconcile.Desired, error) {
-		return d.declaring(before, up, obs).desired(), nil
+		next := d.declaring(before, up, obs).desired()
+		for _, name := range up.Services {
+			st := next.Services[name]
+			st.Undone = true
+			next.Services[name] = st
+		}
+		return next, nil
 	})
 }
 
@@ -262,6 +268,11 @@ func (l *loop) undoRequest(req *api.UndoRequest) (*api.UpRequest, string, error)
 	if l.record.Desired.Stack == nil {
 		return nil, "", notFound("find", l.name, "no such stack")
 	}
+	for _, s := range req.Services {
+		if l.record.Desired.Stack.Service(s) == nil {
+			return nil, "", notFound("undo", s, "no such service in stack "+l.name)
+		}
+	}
 	to := req.To
 	if to == 0 {
 		to = l.record.before(req.Services)
@@ -275,18 +286,36 @@ func (l *loop) undoRequest(req *api.UndoRequest) (*api.UpRequest, string, error)
 			return nil, "", notFound("undo", s, fmt.Sprintf("revision %d has no such service", r.Number))
 		}
 	}
-	up := &api.UpRequest{Stack: r.Stack, Services: req.Services, NoDeps: len(req.Services) > 0, Images: r.Images}
+	w := l.record.Desired
+	up := &api.UpRequest{Stack: r.Stack, Services: undone(w, r.Stack), NoDeps: true, Images: r.Images, Scale: map[string]int{}}
 	if len(req.Services) > 0 { // the other services stay as they are
-		merged := *l.record.Desired.Stack
+		merged := *w.Stack
 		merged.Services = slices.Clone(merged.Services)
 		for i := range merged.Services {
 			if s := merged.Services[i].Name; slices.Contains(req.Services, s) {
 				merged.Services[i] = *r.Stack.Service(s)
 			}
 		}
-		up.Stack = &merged
+		up.Stack, up.Services = &merged, req.Services
+	}
+	for _, name := range up.Services { // how many there are is another matter
+		if n := w.Services[name].Scale; n != nil {
+			up.Scale[name] = *n
+		}
 	}
 	return up, fmt.Sprintf("undo to %d", r.Number), nil
+}
+
+// undone are the services that an undo of a whole stack declares: those of the
+// earlier revision, without those that are not wanted now.
+func undone(now *reconcile.Desired, before *stack.Stack) []string {
+	var list []string
+	for _, name := range sortedServices(before) {
+		if want := now.Services[name].Want; now.Stack.Service(name) == nil || want != "" && want != reconcile.WantAbsent {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // rollBackCause begins the cause of a revision that was declared because the one
