@@ -138,6 +138,9 @@ func showHold(ui progress, h *reconcile.Hold) {
 		}
 		ui.Event(e)
 	case reconcile.HoldIdle:
+		if h.Rollout {
+			ui.Event(progressEvent{ID: serviceID(h.Service), Text: "Resting", Detail: h.Reason, State: progressWarning})
+		}
 	}
 }
 
