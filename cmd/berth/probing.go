@@ -23,7 +23,7 @@ import (
 
 // newProbing says how probes reach the containers of an engine.
 // Its helpers are given their owner later, before anything is probed.
-func newProbing(ctx context.Context, engine *docker.Engine) (daemon.Probing, *inside.Helpers, error) {
+func newProbing(ctx context.Context, engine *docker.Engine) (daemon.Probing, *prober, error) {
 	info, err := engine.Info(ctx)
 	if err != nil {
 		return daemon.Probing{}, nil, err
@@ -35,7 +35,7 @@ func newProbing(ctx context.Context, engine *docker.Engine) (daemon.Probing, *in
 	return daemon.Probing{
 		Checks: &health.Checkers{Exec: p, Inspect: engine, Logs: engine, Helper: p.dial},
 		Local:  place.Reachable, EngineHost: engineHost(info.Host), Listeners: p.listeners,
-	}, &p.helpers, nil
+	}, p, nil
 }
 
 // engineHost is the machine that an engine's endpoint names; empty: this one.

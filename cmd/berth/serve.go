@@ -59,10 +59,12 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	probing, helpers, err := newProbing(ctx, engine)
+	probing, inContainers, err := newProbing(ctx, engine)
 	if err != nil {
 		return err
 	}
+	helpers, metering := &inContainers.helpers, newMetering(engine, inContainers)
+	defer func() { _ = metering.Close() }() // it only read
 	balancer, err := newBalancer(ctx, folders)
 	if err != nil {
 		log.Warn().Err(err).Msg("the published ports are listened at anew")
@@ -70,6 +72,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	d, err := daemon.New(daemon.Config{
 		Probing:   probing,
 		Balancing: balancer.start,
+		Meter:     metering,
 		Relay:     relayProgram(engine),
 		Engine:    engine, Dirs: folders, Version: version, Build: build(program), NewerImage: newerImages(engine),
 		Background: os.Getenv(client.BackgroundEnv) != "", LocalEngine: local, Log: log,

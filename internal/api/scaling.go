@@ -21,6 +21,9 @@ type Scaling struct {
 	Held     string    `json:"held,omitempty"`     // why it is not carried out; empty: it is
 	Capped   string    `json:"capped,omitempty"`   // why it is no larger
 	Schedule string    `json:"schedule,omitempty"` // that applies
+	// Missing tells why values are missing that the replicas were asked for, of the
+	// first few.
+	Missing []string `json:"missing,omitempty"`
 	// Decision is by the metrics, Concurrency by what is under way at once; nil: not
 	// by that.
 	Decision    *scaling.Decision            `json:"decision,omitempty"`

@@ -3,7 +3,8 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"net/netip"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/berth-dev/berth/health"
@@ -18,28 +19,128 @@ import (
 )
 
 // measureTime bounds how long one measurement of a service takes.
-const measureTime = 5 * time.Second
+const measureTime = 10 * time.Second
 
 // measure fills in what is measured of the service.
-func (k *scaleLook) measure(ctx context.Context, in *scaling.Input) {
+func (k *scaleLook) measure(ctx context.Context, in *scaling.Input, out *api.Scaling) {
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
-	usage := k.usage(ctx)
 	window := k.now.Sub(k.s.counted)
+	m := measured{window: window, asked: k.askAll(ctx)}
+	m.usage, k.s.stats = k.usage(ctx, k.s.stats)
 	for i := range k.facts {
-		in.Replicas = append(in.Replicas, k.replica(ctx, &k.facts[i], usage, window))
+		in.Replicas = append(in.Replicas, k.replica(i, &m))
 	}
 	for i := range k.svc.Autoscale.Policy.Metrics {
-		m := &k.svc.Autoscale.Policy.Metrics[i]
-		if m.Source == scaling.FromExternal {
-			in.External = append(in.External, k.external(ctx, m, &k.svc.Autoscale.Sources[i], window))
+		metric := &k.svc.Autoscale.Policy.Metrics[i]
+		if metric.Source == scaling.FromExternal {
+			in.External = append(in.External, k.external(i, metric, &k.svc.Autoscale.Sources[i], &m))
 		}
 	}
+	out.Missing = k.missing(&m)
 	k.s.counters, k.s.counted = k.s.pool, k.now
 }
 
-// usage is what each running container has used since the last measurement.
-func (k *scaleLook) usage(ctx context.Context) map[string]scaling.Usage {
+// measured is what was measured of a service at one look.
+type measured struct {
+	usage  map[string]scaling.Usage // by container ID
+	window time.Duration            // since the balancer's counters were last looked at
+	asked  map[question]answered
+}
+
+// question is a metric, by its place in the policy, that a replica is asked for, by
+// its place among the facts; wholeService: any of them, or an address.
+type question struct{ metric, replica int }
+
+const wholeService = -1
+
+type answered struct {
+	value int64
+	err   error
+}
+
+// askedAtOnce bounds how many values of one metric are asked for at a time. One
+// that hangs takes the place of one.
+const askedAtOnce = 64
+
+// askAll asks for all values that are asked for, side by side.
+func (k *scaleLook) askAll(ctx context.Context) map[question]answered {
+	answers := map[question]answered{}
+	var mu sync.Mutex // protects answers
+	var asked sync.WaitGroup
+	for i := range k.svc.Autoscale.Sources {
+		src, room := &k.svc.Autoscale.Sources[i], make(chan struct{}, askedAtOnce)
+		for _, replica := range k.whomToAsk(i, src) {
+			asked.Go(func() {
+				a := answered{err: context.DeadlineExceeded}
+				select {
+				case room <- struct{}{}:
+					a.value, a.err = k.askOne(ctx, src, replica)
+					<-room
+				case <-ctx.Done():
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				answers[question{i, replica}] = a
+			})
+		}
+	}
+	asked.Wait()
+	return answers
+}
+
+// whomToAsk are the replicas that are asked for a metric.
+func (k *scaleLook) whomToAsk(metric int, src *stack.MetricSource) []int {
+	switch src.Kind {
+	case stack.MetricPrometheus, stack.MetricExec, stack.MetricWebhook:
+	default:
+		return nil // it is counted
+	}
+	if k.svc.Autoscale.Policy.Metrics[metric].Source == scaling.FromExternal {
+		return []int{wholeService}
+	}
+	var list []int
+	for i := range k.facts {
+		if c := k.facts[i].Container; c != nil && c.State == runtime.Running {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+func (k *scaleLook) askOne(ctx context.Context, src *stack.MetricSource, replica int) (int64, error) {
+	meter := k.l.d.cfg.Meter
+	switch {
+	case meter == nil:
+		return 0, errNoMeter
+	case replica != wholeService:
+		return k.ask(ctx, meter, src, k.facts[replica].Container)
+	case src.Kind == stack.MetricWebhook:
+		return meter.Value(ctx, src, nil)
+	default:
+		return k.askAny(ctx, meter, src)
+	}
+}
+
+// keptMissing bounds how many reasons are told.
+const keptMissing = 5
+
+// missing tells why values are missing.
+func (k *scaleLook) missing(m *measured) []string {
+	var list []string
+	for i := range k.facts {
+		for j := range k.svc.Autoscale.Policy.Metrics {
+			if a := m.asked[question{j, i}]; a.err != nil && len(list) < keptMissing {
+				list = append(list, fmt.Sprintf("%s, %s: %v", k.facts[i].Key, k.svc.Autoscale.Policy.Metrics[j].Name, a.err))
+			}
+		}
+	}
+	return list
+}
+
+// usage is what each running container has used since the samples before, and the
+// samples that the next usage begins with: the old one where there is no new one.
+func (k *scaleLook) usage(ctx context.Context, before map[string]runtime.Stats) (map[string]scaling.Usage, map[string]runtime.Stats) {
 	var running []runtime.Container
 	for _, f := range k.facts {
 		if f.Container != nil && f.Container.State == runtime.Running {
@@ -48,21 +149,31 @@ func (k *scaleLook) usage(ctx context.Context) map[string]scaling.Usage {
 	}
 	meter := k.l.d.cfg.Meter
 	if meter == nil || len(running) == 0 {
-		return nil
+		return nil, nil
 	}
 	now := meter.Stats(ctx, running)
-	usage := map[string]scaling.Usage{}
-	for id, cur := range now {
-		if u, err := scaling.UsageBetween(k.s.stats[id], cur); err == nil && !k.s.stats[id].Time.IsZero() {
+	usage, next := map[string]scaling.Usage{}, map[string]runtime.Stats{}
+	for i := range running {
+		id := running[i].ID
+		prev, known := before[id]
+		cur, sampled := now[id]
+		if known {
+			next[id] = prev
+		}
+		if !sampled {
+			continue
+		}
+		next[id] = cur
+		if u, err := scaling.UsageBetween(prev, cur); known && err == nil {
 			usage[id] = u
 		}
 	}
-	k.s.stats = now
-	return usage
+	return usage, next
 }
 
 // replica is one replica as the policy sees it.
-func (k *scaleLook) replica(ctx context.Context, f *reconcile.Readiness, usage map[string]scaling.Usage, window time.Duration) scaling.Replica {
+func (k *scaleLook) replica(i int, m *measured) scaling.Replica {
+	f := &k.facts[i]
 	r := scaling.Replica{Name: string(f.Key), Phase: scaling.Pending}
 	c := f.Container
 	if c == nil {
@@ -76,48 +187,67 @@ func (k *scaleLook) replica(ctx context.Context, f *reconcile.Readiness, usage m
 	case f.Failed != "":
 		r.Phase = scaling.Failed
 	}
-	a := k.svc.Autoscale
-	for i := range a.Policy.Metrics {
-		if m := &a.Policy.Metrics[i]; m.Source != scaling.FromExternal {
-			r.Samples = append(r.Samples, k.sample(ctx, m, &a.Sources[i], c, usage, window))
+	for j := range k.svc.Autoscale.Policy.Metrics {
+		if k.svc.Autoscale.Policy.Metrics[j].Source != scaling.FromExternal {
+			r.Samples = append(r.Samples, k.sample(question{j, i}, c, m))
 		}
 	}
 	return r
 }
 
-// sample is what one metric says of one replica.
-func (k *scaleLook) sample(ctx context.Context, m *scaling.Metric, src *stack.MetricSource, c *runtime.Container, usage map[string]scaling.Usage, window time.Duration) scaling.Sample {
-	s := scaling.Sample{Metric: m.Name, At: k.now, Missing: true, Reservation: k.reservation(src.Kind)}
+// sample is what one metric says of one replica, by its container.
+func (k *scaleLook) sample(q question, c *runtime.Container, m *measured) scaling.Sample {
+	src := &k.svc.Autoscale.Sources[q.metric]
+	s := scaling.Sample{Metric: k.svc.Autoscale.Policy.Metrics[q.metric].Name, At: k.now, Missing: true, Reservation: k.reservation(src.Kind)}
 	value := func(n int64) { s.Value, s.Missing = n, false }
-	if u, known := usage[c.ID]; known {
+	if u, known := m.usage[c.ID]; known && counted(src.Kind) {
 		s.At, s.Window = u.At, u.Window
-		switch src.Kind {
-		case stack.MetricCPU:
-			value(u.CPU)
-		case stack.MetricMemory:
-			value(u.Memory)
-		case stack.MetricNetworkIn:
-			value(u.NetRx * 1000)
-		case stack.MetricNetworkOut:
-			value(u.NetTx * 1000)
-		case stack.MetricBlockRead:
-			value(u.BlkRead * 1000)
-		case stack.MetricBlockWrite:
-			value(u.BlkWrite * 1000)
-		default: // not of the container's counters
+		value(used(src.Kind, &u))
+	}
+	if src.Kind.Balanced() {
+		if n, ok := balanced(src.Kind, k.backend(&k.s.pool, c.ID), k.backend(&k.s.counters, c.ID), m.window); ok {
+			value(n)
 		}
 	}
-	switch {
-	case src.Kind.Balanced():
-		if n, ok := balanced(src.Kind, k.backend(&k.s.pool, c.ID), k.backend(&k.s.counters, c.ID), window); ok {
-			value(n)
-		}
-	case src.Kind == stack.MetricPrometheus || src.Kind == stack.MetricExec:
-		if n, err := k.ask(ctx, src, c); err == nil {
-			value(n)
-		}
+	if a, asked := m.asked[q]; asked && a.err == nil {
+		value(a.value)
 	}
 	return s
+}
+
+// counted reports whether a metric is of the container's own counters.
+func counted(kind stack.MetricKind) bool {
+	switch kind {
+	case stack.MetricCPU, stack.MetricMemory, stack.MetricNetworkIn, stack.MetricNetworkOut, stack.MetricBlockRead, stack.MetricBlockWrite:
+		return true
+	default:
+		return false
+	}
+}
+
+// used is a usage as a metric counts it.
+func used(kind stack.MetricKind, u *scaling.Usage) int64 {
+	switch kind {
+	case stack.MetricCPU:
+		return u.CPU
+	case stack.MetricMemory:
+		return u.Memory
+	case stack.MetricNetworkIn:
+		return inThousandths(u.NetRx)
+	case stack.MetricNetworkOut:
+		return inThousandths(u.NetTx)
+	case stack.MetricBlockRead:
+		return inThousandths(u.BlkRead)
+	default:
+		return inThousandths(u.BlkWrite)
+	}
+}
+
+func inThousandths(n int64) int64 {
+	if n > math.MaxInt64/1000 {
+		return math.MaxInt64
+	}
+	return n * 1000
 }
 
 // reservation is what a replica is promised of what a metric measures.
@@ -167,72 +297,50 @@ func balanced(kind stack.MetricKind, now, before balance.PoolStatus, window time
 }
 
 // ask asks one replica for a value.
-func (k *scaleLook) ask(ctx context.Context, src *stack.MetricSource, c *runtime.Container) (int64, error) {
-	meter := k.l.d.cfg.Meter
-	if meter == nil {
-		return 0, errNoMeter
-	}
+func (k *scaleLook) ask(ctx context.Context, meter Meter, src *stack.MetricSource, c *runtime.Container) (int64, error) {
 	at := &Metered{Container: c}
 	if src.Kind == stack.MetricPrometheus {
-		at.Address = k.address(src, c)
+		at.Route = k.route(src, c)
 	}
 	return meter.Value(ctx, src, at)
 }
 
-// address is where a replica's page of metrics is reached; empty: nowhere.
-func (k *scaleLook) address(src *stack.MetricSource, c *runtime.Container) string {
-	f := health.Facts{Container: *c, Local: k.l.d.cfg.Probing.Local, EngineHost: k.l.d.cfg.Probing.EngineHost, Drivers: map[string]string{}}
-	for name := range k.obs.Networks {
-		f.Drivers[name] = k.obs.Networks[name].Driver
+// route is the way to a replica's page of metrics.
+func (k *scaleLook) route(src *stack.MetricSource, c *runtime.Container) health.Route {
+	port, ok := src.Port.Resolve(k.svc.NamedPorts)
+	if !ok {
+		return health.Route{Reason: fmt.Sprintf("no port is named %q", src.Port.Name)}
 	}
-	port := src.Port.Number
-	if src.Port.Name != "" {
-		port = k.svc.NamedPorts[src.Port.Name]
-	}
-	route := health.Choose(f, "", port)
-	if _, err := netip.ParseAddrPort(route.Address); err != nil || route.Way == health.ByHelper {
-		return ""
-	}
-	return route.Address
+	return health.Choose(k.l.factsOf(c, k.obs), "", port)
 }
 
 // external is what a metric of the whole service says.
-func (k *scaleLook) external(ctx context.Context, m *scaling.Metric, src *stack.MetricSource, window time.Duration) scaling.External {
+func (k *scaleLook) external(metric int, m *scaling.Metric, src *stack.MetricSource, all *measured) scaling.External {
 	e := scaling.External{Metric: m.Name}
 	if src.Kind.Balanced() {
-		n, ok := balanced(src.Kind, k.s.pool, k.s.counters, window)
+		n, ok := balanced(src.Kind, k.s.pool, k.s.counters, all.window)
 		if !ok {
 			e.Unavailable = "it is measured from now on"
 		}
 		e.Value = n
 		return e
 	}
-	meter := k.l.d.cfg.Meter
-	if meter == nil {
-		e.Unavailable = errNoMeter.Error()
-		return e
-	}
-	var err error
-	if src.Kind == stack.MetricWebhook {
-		e.Value, err = meter.Value(ctx, src, nil)
-	} else {
-		e.Value, err = k.askAny(ctx, src)
-	}
-	if err != nil {
-		e.Unavailable = err.Error()
+	a := all.asked[question{metric, wholeService}]
+	if e.Value = a.value; a.err != nil {
+		e.Unavailable = a.err.Error()
 	}
 	return e
 }
 
 // askAny asks any ready replica.
-func (k *scaleLook) askAny(ctx context.Context, src *stack.MetricSource) (int64, error) {
+func (k *scaleLook) askAny(ctx context.Context, meter Meter, src *stack.MetricSource) (int64, error) {
 	err := invalid("ask", k.svc.Name, "no replica is ready")
 	for _, f := range k.facts {
 		if !f.Ready || f.Container == nil {
 			continue
 		}
 		var n int64
-		if n, err = k.ask(ctx, src, f.Container); err == nil {
+		if n, err = k.ask(ctx, meter, src, f.Container); err == nil {
 			return n, nil
 		}
 	}
@@ -272,7 +380,8 @@ func (k *scaleLook) size(ctx context.Context) {
 	k.s.sizeDue = k.now.Add(sizeEvery)
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
-	usage := k.usageForSize(ctx)
+	var usage map[string]scaling.Usage
+	usage, k.s.sized = k.usage(ctx, k.s.sized) // a policy's own window is another
 	if k.s.History == nil {
 		k.s.History = &vertical.History{}
 	}
@@ -291,17 +400,6 @@ func (k *scaleLook) size(ctx context.Context) {
 	}
 	k.resize(most)
 	k.l.keepScaling()
-}
-
-// usageForSize is the usage since the last look at sizes. Where a policy measures
-// the same containers, its own last figures are taken.
-func (k *scaleLook) usageForSize(ctx context.Context) map[string]scaling.Usage {
-	if k.svc.Autoscale == nil {
-		return k.usage(ctx)
-	}
-	before := k.s.stats
-	defer func() { k.s.stats = before }() // the policy's own window goes on
-	return k.usage(ctx)
 }
 
 // noteOOM adds that a replica was killed for want of memory.
@@ -333,7 +431,7 @@ func (k *scaleLook) resize(used vertical.Amounts) {
 	if k.svc.Vertical.Mode != stack.Resize || !change.Changes() || k.state().AutoHeld {
 		return
 	}
-	k.l.apply(k.svc.Name, fmt.Sprintf("cpu %s; memory %s", change.CPU.Reason, change.Memory.Reason), func(st *reconcile.ServiceState) {
+	k.apply(fmt.Sprintf("cpu %s; memory %s", change.CPU.Reason, change.Memory.Reason), func(st *reconcile.ServiceState) {
 		st.Size = reconcile.Size{NanoCPUs: change.CPU.To * nanosPerMilli, Memory: change.Memory.To}
 	})
 }

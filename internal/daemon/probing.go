@@ -138,6 +138,17 @@ func (l *loop) target(svc *stack.Service, c *runtime.Container, obs *reconcile.O
 		t.Routes = old
 		return t
 	}
+	f := l.factsOf(c, obs)
+	t.Routes = f.Ways(svc.Probes, svc.NamedPorts)
+	if l.ways == nil {
+		l.ways = map[string]map[health.Role]health.Route{}
+	}
+	l.ways[c.ID] = t.Routes
+	return t
+}
+
+// factsOf are what the way to a port of a container depends on.
+func (l *loop) factsOf(c *runtime.Container, obs *reconcile.Observed) health.Facts {
 	f := health.Facts{
 		Container: *c, Sharer: sharer(c, obs), Local: l.d.cfg.Probing.Local, EngineHost: l.d.cfg.Probing.EngineHost,
 		Drivers: map[string]string{},
@@ -148,12 +159,7 @@ func (l *loop) target(svc *stack.Service, c *runtime.Container, obs *reconcile.O
 	if read := l.d.cfg.Probing.Listeners; read != nil && c.PID > 0 && c.State == runtime.Running {
 		f.Listeners = read(c.PID)
 	}
-	t.Routes = f.Ways(svc.Probes, svc.NamedPorts)
-	if l.ways == nil {
-		l.ways = map[string]map[health.Role]health.Route{}
-	}
-	l.ways[c.ID] = t.Routes
-	return t
+	return f
 }
 
 // endsRun reports whether a step ends or freezes a container's run.

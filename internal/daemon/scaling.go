@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/balance"
 	"github.com/berth-dev/berth/internal/reconcile"
@@ -34,8 +36,7 @@ type Meter interface {
 // Metered is a container that is asked for a metric.
 type Metered struct {
 	Container *runtime.Container
-	// Address is where the port of a page is reached.
-	Address string
+	Route     health.Route // the way to its page, where it is asked for one
 }
 
 // scaleTick is how often it is looked whether a service is in use and whether a
@@ -58,10 +59,12 @@ type scaled struct {
 
 	begun    scaling.State // before the first of steps
 	steps    []scalesim.Step
-	last     *api.Scaling // never changed once it is here
+	last     *api.Scaling    // never changed once it is here
 	due      time.Time
 	sizeDue  time.Time
+	rested   bool                     // it did not run when it was last looked at, or not fully
 	stats    map[string]runtime.Stats // of the last measurement, by container ID
+	sized    map[string]runtime.Stats // the same, of the last look at sizes
 	ready    map[string]readyFact
 	load     []scaling.Load
 	pool     balance.PoolStatus // as last looked at
@@ -122,12 +125,15 @@ func (l *loop) scales() bool {
 	return slices.ContainsFunc(d.Stack.Services, func(s stack.Service) bool { return s.Autoscale != nil || s.Vertical != nil })
 }
 
-// scale looks at each such service once.
+// scale looks at each such service once. One whose metrics take their time holds
+// up no other.
 func (l *loop) scale(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	d, obs, plan := l.record.Desired, l.observed, l.plan
 	facts := reconcile.ReadinessOf(d, obs, &l.record.Memory)
 	l.mu.Unlock()
+	var looks sync.WaitGroup
+	defer looks.Wait()
 	for i := range d.Stack.Services {
 		svc := &d.Stack.Services[i]
 		if svc.Autoscale == nil && svc.Vertical == nil {
@@ -139,7 +145,7 @@ func (l *loop) scale(ctx context.Context, now time.Time) {
 				look.facts = append(look.facts, f)
 			}
 		}
-		look.take(ctx)
+		looks.Go(func() { look.take(ctx) })
 	}
 }
 
@@ -203,6 +209,7 @@ func (k *scaleLook) state() reconcile.ServiceState { return k.d.Services[k.svc.N
 
 // take looks whether the service is in use, and decides what is due.
 func (k *scaleLook) take(ctx context.Context) {
+	k.watchRest()
 	if k.state().Want != reconcile.WantRunning {
 		return
 	}
@@ -237,6 +244,16 @@ func (k *scaleLook) watchReady() {
 		next[f.Container.ID] = old
 	}
 	k.s.ready = next
+}
+
+// watchRest counts the end of a rest, by whom or by what it may be, as a use: what
+// was woken does not go back to rest before it is idle for as long again.
+func (k *scaleLook) watchRest() {
+	rests := k.state().Rest != nil || k.state().Want != reconcile.WantRunning
+	if k.s.rested && !rests {
+		k.s.Used = k.now
+	}
+	k.s.rested = rests
 }
 
 // maxLoad bounds the remembered loads: ten minutes of one a second.
@@ -281,7 +298,7 @@ func (k *scaleLook) rest() {
 	if !dec.Rest && dec.Idle > 0 && k.state().Rest.Do != scaling.IdleThrottle {
 		return // asleep by command, and nobody has come
 	}
-	k.l.apply(k.svc.Name, dec.Reason, func(st *reconcile.ServiceState) {
+	k.apply(dec.Reason, func(st *reconcile.ServiceState) {
 		st.Rest = nil
 		if dec.Rest {
 			st.Rest = &reconcile.Rest{Do: dec.Do, Why: dec.Reason, Since: k.now}
@@ -371,7 +388,7 @@ func (k *scaleLook) decide(ctx context.Context) {
 	if out.Held != "" || desired == in.Current {
 		return
 	}
-	k.l.apply(k.svc.Name, out.Why(), func(st *reconcile.ServiceState) { st.Auto = &desired })
+	k.apply(out.Why(), func(st *reconcile.ServiceState) { st.Auto = &desired })
 }
 
 // held is why a decision is not carried out; empty: it is.
@@ -388,7 +405,7 @@ func (k *scaleLook) held() string {
 
 // byMetrics decides by what is measured of the replicas.
 func (k *scaleLook) byMetrics(ctx context.Context, policy scaling.Policy, in *scaling.Input, out *api.Scaling) {
-	k.measure(ctx, in)
+	k.measure(ctx, in, out)
 	if k.svc.Autoscale.Season > 0 {
 		in.Forecast = k.expected()
 	}
@@ -448,9 +465,10 @@ func (k *scaleLook) byConcurrency(c *scaling.Concurrency, policy *scaling.Policy
 	return dec.Desired
 }
 
-// capped keeps a number from growing while no node takes the replicas there are.
+// capped keeps a number from growing while no node takes the replicas there are,
+// and says so for as long as the service would have them.
 func (k *scaleLook) capped(desired, current int, out *api.Scaling) int {
-	if desired <= current {
+	if desired < current {
 		return desired
 	}
 	for _, key := range sortedKeys(k.plan.Placed.Refusals) {
@@ -468,23 +486,31 @@ func (l *loop) decided(service string, s *scaled, out *api.Scaling) {
 	changed := s.last == nil || s.last.Desired != out.Desired || s.last.Held != out.Held || s.last.Capped != out.Capped
 	s.last = out
 	l.publish(service, s, func(now *shown) { now.last = out })
-	if changed && out.Desired != out.Current {
+	if changed && (out.Desired != out.Current || out.Capped != "") {
 		l.feed.publish(api.Event{Time: out.At, Type: api.EventScale, Stack: l.name, Scaling: out})
 		l.log.Info().Str("service", service).Int("from", out.Current).Int("to", out.Desired).Str("cause", out.Why()).Str("held", out.Held).Msg("autoscale")
 	}
 }
 
-// apply edits what a decision has made of a service, and stores it before it
-// counts.
-func (l *loop) apply(service, why string, edit func(*reconcile.ServiceState)) {
+// apply edits what a decision has made of a service, and stores it. A command that
+// came while it was measured counts for more: then the next look decides anew.
+func (k *scaleLook) apply(why string, edit func(*reconcile.ServiceState)) {
+	l := k.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.record.Desired == nil || l.record.Desired.Stack.Service(service) == nil {
+	d := l.record.Desired
+	if l.closed || d == nil || d.Down != nil || d.Stack.Service(k.svc.Name) == nil || !sameScaling(k.state(), d.Services[k.svc.Name]) {
 		return
 	}
-	l.editLocked(service, edit)
-	l.log.Info().Str("service", service).Str("cause", why).Msg("scaled")
+	l.editLocked(k.svc.Name, edit)
+	l.log.Info().Str("service", k.svc.Name).Str("cause", why).Msg("scaled")
 	l.wakeUp()
+}
+
+// sameScaling reports whether a service's scaling is as it was.
+func sameScaling(a, b reconcile.ServiceState) bool {
+	return a.Want == b.Want && a.AutoHeld == b.AutoHeld && (a.Rest == nil) == (b.Rest == nil) &&
+		valueOr(a.Scale, -1) == valueOr(b.Scale, -1) && valueOr(a.Auto, -1) == valueOr(b.Auto, -1)
 }
 
 // editLocked changes the state of one service; l.mu is held.

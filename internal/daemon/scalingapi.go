@@ -103,6 +103,9 @@ func control(w *reconcile.Desired, req *api.AutoscaleRequest, now time.Time) (*r
 		case api.AutoscalePause:
 			st.AutoHeld = true
 		case api.AutoscaleResume:
+			if st.Scale != nil { // it goes on from there
+				st.Auto = st.Scale
+			}
 			st.AutoHeld, st.Scale = false, nil
 		case api.AutoscaleSleep:
 			if st.Want == reconcile.WantRunning {
