@@ -41,7 +41,7 @@ type loop struct {
 	claimed  []chan struct{}                         // those whose observation is under way
 	closed   bool                                    // the stack is gone; a later up makes a new loop
 	routed   map[string]bool                         // services the balancer knows; of the loop alone
-	talks    map[string]*talk                        // with relays, by container ID; of the loop alone
+	talks    talks                                   // with relays
 	scaling  atomic.Bool                             // a look at the scaling is under way
 	scaled   map[string]*scaled                      // by service; of the goroutine that scales alone
 	shown    map[string]shown                        // by service: of the scaling
@@ -65,7 +65,7 @@ func newLoop(d *Daemon, name string, r *record) *loop {
 	l := &loop{
 		d: d, name: name, log: d.cfg.Log.With().Str("stack", name).Logger(),
 		obs: reconcile.NewObserver(d.cfg.Engine, name), feed: newFeed(),
-		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{}, talks: map[string]*talk{},
+		wake: make(chan struct{}, 1), holds: map[reconcile.Key]string{}, talks: talks{of: map[string]*talk{}},
 	}
 	l.exec = &reconcile.Executor{Engine: d.cfg.Engine, Contents: d.contents.get, Progress: l.progress, Notify: callWebhook, Redact: l.redact, Relay: d.cfg.Relay}
 	if r != nil {

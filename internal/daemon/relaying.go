@@ -28,6 +28,7 @@ const (
 // where to lead, each time all of it, and hears how it stands.
 type talk struct {
 	container string // ID
+	service   string
 	wake      func()
 	cancel    context.CancelFunc
 	changed   chan struct{} // capacity 1: there is another order to send
@@ -41,9 +42,9 @@ type talk struct {
 
 // newTalk is not started yet. Its orders are numbered from anywhere, so that none
 // has the number of one of the daemon before.
-func newTalk(container string, wake func(), now time.Time) *talk {
+func newTalk(container, service string, wake func(), now time.Time) *talk {
 	return &talk{
-		container: container, wake: wake, changed: make(chan struct{}, 1), due: now,
+		container: container, service: service, wake: wake, changed: make(chan struct{}, 1), due: now,
 		order: relay.Order{ID: rand.Uint64()}, out: map[string]time.Time{}, // #nosec G404 -- no secret
 	}
 }
@@ -127,10 +128,12 @@ func (t *talk) hear(line []byte) {
 	if err != nil {
 		return // the end of one that was meant for the daemon before
 	}
-	defer t.wake()
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if news(&t.report, &report) {
+		defer t.wake() // which never blocks
+	}
 	t.report = report
 	out := map[string]time.Time{}
 	for _, c := range report.Backends {
@@ -142,6 +145,23 @@ func (t *talk) hear(line []byte) {
 		}
 	}
 	t.out = out
+}
+
+// news reports whether a plan may depend on the change from a report to the next:
+// all but the numbers of connections that go on.
+func news(old, now *relay.Report) bool {
+	if old.ID != now.ID || old.Trouble != now.Trouble || (old.Waiting > 0) != (now.Waiting > 0) {
+		return true
+	}
+	leaving := func(r *relay.Report) (ids []string) {
+		for _, c := range r.Backends {
+			if !c.Routed && c.Open > 0 {
+				ids = append(ids, c.ID)
+			}
+		}
+		return ids
+	}
+	return !slices.Equal(leaving(old), leaving(now))
 }
 
 // disconnected notes that the relay is not heard any more.
@@ -179,7 +199,7 @@ func (t *talk) state(now time.Time, carried map[string]reconcile.Backend) reconc
 // relayedLocked adds to what was observed what the relays say; l.mu is held.
 func (l *loop) relayedLocked(obs *reconcile.Observed, now time.Time) {
 	obs.Relays, obs.Carried = map[string]reconcile.RelayState{}, map[string]reconcile.Backend{}
-	for id, t := range l.talks {
+	for id, t := range l.talks.of {
 		obs.Relays[id] = t.state(now, obs.Carried)
 	}
 }
@@ -191,25 +211,58 @@ func (l *loop) relay(ctx context.Context, plan *reconcile.Plan, obs *reconcile.O
 		r := plan.Relayed[service]
 		for _, id := range r.Relays {
 			now[id] = true
-			l.talkTo(ctx, id).tell(relayRouting(id, &r.Routing, obs), time.Now())
+			l.talkTo(ctx, id, service).tell(relayRouting(id, &r.Routing, obs), time.Now())
 		}
 	}
-	for id, t := range l.talks {
+	l.talks.mu.Lock()
+	defer l.talks.mu.Unlock()
+	for id, t := range l.talks.of {
 		if !now[id] {
 			t.cancel()
-			delete(l.talks, id)
+			delete(l.talks.of, id)
 		}
 	}
 }
 
+// talks are those with the relays of a stack. Its loop alone changes them.
+type talks struct {
+	mu sync.Mutex       // held while they are changed, and by others than the loop
+	of map[string]*talk // by container ID
+}
+
+// pooled adds what the relays of a service carry to what the balancer does.
+func (t *talks) pooled(service string, pool *balance.PoolStatus) (found bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, one := range t.of {
+		if one.service == service {
+			one.pooled(pool)
+			found = true
+		}
+	}
+	return found
+}
+
+func (t *talk) pooled(pool *balance.PoolStatus) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pool.Waiting += t.report.Waiting
+	pool.Connections += t.report.Carries
+	for _, c := range t.report.Backends {
+		pool.Open += c.Open
+	}
+}
+
 // talkTo returns the talk with a relay, and begins it where there is none.
-func (l *loop) talkTo(ctx context.Context, id string) *talk {
-	if t := l.talks[id]; t != nil {
+func (l *loop) talkTo(ctx context.Context, id, service string) *talk {
+	if t := l.talks.of[id]; t != nil {
 		return t
 	}
-	t := newTalk(id, l.wakeUp, time.Now())
+	t := newTalk(id, service, l.wakeUp, time.Now())
 	ctx, t.cancel = context.WithCancel(ctx)
-	l.talks[id] = t
+	l.talks.mu.Lock()
+	l.talks.of[id] = t
+	l.talks.mu.Unlock()
 	l.d.running.Go(func() { t.run(ctx, l.d.cfg.Engine) })
 	return t
 }

@@ -273,12 +273,13 @@ func (k *scaleLook) watchPool() {
 	}
 }
 
-// pool is what the balancer says of a service.
-func (l *loop) pool(service string) (balance.PoolStatus, bool) {
+// pool is what the balancer, and the service's relays, say of its use.
+func (l *loop) pool(service string) (pool balance.PoolStatus, known bool) {
 	if b := l.d.balancing.b; b != nil {
-		return b.Pool(balance.Key{Stack: l.name, Service: service})
+		pool, known = b.Pool(balance.Key{Stack: l.name, Service: service})
 	}
-	return balance.PoolStatus{}, false
+	relayed := l.talks.pooled(service, &pool)
+	return pool, relayed || known
 }
 
 // rest puts the service to rest when nobody has used it for long enough, and

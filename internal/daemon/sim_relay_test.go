@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/balance"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/internal/relay"
 	"github.com/berth-dev/berth/internal/stack"
@@ -207,6 +208,40 @@ func TestReplicaLeavesRelayFirst(t *testing.T) {
 		}
 		s.oracle()
 	})
+}
+
+// TestRelayCountsAsUse: what a relay carries, and who waits there, counts for the
+// service as what the balancer carries does; only what a plan may depend on wakes.
+func TestRelayCountsAsUse(t *testing.T) {
+	woken := 0
+	one := newTalk("id", "web", func() { woken++ }, time.Now())
+	all := &talks{of: map[string]*talk{"id": one}}
+	hear := func(r relay.Report, news bool) {
+		t.Helper()
+		before := woken
+		line, err := relay.Line(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one.hear(line)
+		if (woken > before) != news {
+			t.Errorf("%+v is news: %t, want %t", r, !news, news)
+		}
+	}
+	hear(relay.Report{ID: 1, Waiting: 2, Carries: 5, Backends: []relay.Carried{{ID: "a", Routed: true, Open: 3}}}, true)
+	pool := balance.PoolStatus{Open: 10, Waiting: 1}
+	if !all.pooled("web", &pool) || pool.Open != 13 || pool.Waiting != 3 || pool.Connections != 5 {
+		t.Errorf("the use of web is %+v", pool)
+	}
+	if pool = (balance.PoolStatus{}); all.pooled("app", &pool) || pool.Open != 0 {
+		t.Errorf("the use of app is %+v", pool)
+	}
+	hear(relay.Report{ID: 1, Waiting: 1, Carries: 6, Backends: []relay.Carried{{ID: "a", Routed: true, Open: 4}}}, false)
+	hear(relay.Report{ID: 1, Carries: 7, Backends: []relay.Carried{{ID: "a", Routed: true, Open: 4}}}, true)
+	hear(relay.Report{ID: 2, Carries: 7, Backends: []relay.Carried{{ID: "a", Open: 4}}}, true)
+	hear(relay.Report{ID: 2, Carries: 7, Backends: []relay.Carried{{ID: "a", Open: 2}}}, false)
+	hear(relay.Report{ID: 2, Carries: 7}, true)
+	hear(relay.Report{ID: 2, Carries: 7, Trouble: "no port"}, true)
 }
 
 // TestDeafRelay: a relay that does not do what it is told keeps no replica from

@@ -46,6 +46,7 @@ type Report struct {
 	// Trouble says what the relay cannot do; empty: nothing.
 	Trouble  string    `json:"trouble,omitempty"`
 	Waiting  int       `json:"waiting,omitempty"` // clients for whom there is no replica
+	Carries  uint64    `json:"carries,omitempty"` // connections and sessions that it has ever carried
 	Backends []Carried `json:"backends,omitempty"`
 }
 

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -98,16 +99,31 @@ func (r *relay) obey(line []byte) {
 	r.last, r.refused = o.ID, ""
 }
 
-// report writes how the relay stands, each time that has changed. While nobody
-// takes it, it waits, and tells of the latest state then.
+// reportEvery is how often the numbers of connections are told, where they change.
+const reportEvery = time.Second
+
+// report writes how the relay stands: at once when something has happened, and
+// from time to time what has changed. While nobody takes it, it waits, and tells
+// of the latest state then.
 func (r *relay) report(ctx context.Context, out io.Writer) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	var told Report
 	for {
+		happened := false
 		select {
 		case <-r.changed:
+			happened = true
+		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		line, err := Line(r.state())
+		now := r.state()
+		if !happened && reflect.DeepEqual(now, told) {
+			continue
+		}
+		told = now
+		line, err := Line(now)
 		if err == nil {
 			_, err = out.Write(line)
 		}
@@ -130,7 +146,7 @@ func (r *relay) state() Report {
 	}
 	rep.Trouble = strings.Join(slices.DeleteFunc(troubles, func(s string) bool { return s == "" }), "; ")
 	p, _ := r.b.Pool(pool())
-	rep.Waiting = p.Waiting
+	rep.Waiting, rep.Carries = p.Waiting, p.Connections
 	for _, be := range p.Backends {
 		rep.Backends = append(rep.Backends, Carried{ID: be.ID, Routed: be.Routed, Open: be.Open})
 	}

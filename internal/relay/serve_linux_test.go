@@ -259,6 +259,7 @@ func TestOpenConnectionsAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.until(func(rep Report) bool { return rep.ID == 1 && rep.Carries == 1 && rep.Backends[0].Open == 1 }) // unasked
 	r.order(to(2), func(rep Report) bool { return len(rep.Backends) == 1 && rep.Backends[0] == Carried{ID: "old", Open: 1} })
 	_, _ = c.Close(), server.Close()
 	r.until(func(rep Report) bool { return rep.ID == 2 && len(rep.Backends) == 0 })
