@@ -451,6 +451,21 @@ func TestAResultEndsAnError(t *testing.T) {
 	}
 }
 
+// TestFirstAnswerIsNews: a replica that was taken for ready until its probe had
+// answered is looked at anew with the first answer, also where that changes no state.
+func TestFirstAnswerIsNews(t *testing.T) {
+	y := begun(only(Readiness, with(func(p *Probe) { p.Period, p.FailureThreshold = time.Second, 3 })))
+	for i, news := range []bool{true, false, false} {
+		old := y.s
+		if y.sees(Readiness, "-"); y.s.Differs(old) != news {
+			t.Errorf("failure %d is news: %t, want %t", i+1, !news, news)
+		}
+	}
+	if old := y.s; !y.sees(Readiness, "+").s.Differs(old) {
+		t.Error("a success after failures is no news")
+	}
+}
+
 func TestNextDue(t *testing.T) {
 	y := begun(everyProbe())
 	if r, at, ok := y.s.NextDue(); r != Startup || !at.Equal(t0) || !ok {
