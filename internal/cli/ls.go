@@ -62,7 +62,9 @@ func (a *app) ls(ctx context.Context, o *lsOptions) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(c runtime.Container) bool { return !match(stackOf(&c)) })
+	list = slices.DeleteFunc(list, func(c runtime.Container) bool {
+		return !match(stackOf(&c)) || c.Labels[runtime.LabelRelay] != "" // which is no replica
+	})
 	asleep := a.sleepers(ctx, list)
 	list = slices.DeleteFunc(list, func(c runtime.Container) bool { return !o.all && !c.State.Alive() && !asleep(&c) })
 	rows := stackRows(list, asleep)

@@ -105,6 +105,14 @@ func TestLs(t *testing.T) {
 	if _, err := b.engine.Create(t.Context(), "blog-web-1", other.Labels(), &runtime.Spec{Image: "test"}, nil); err != nil {
 		t.Fatal(err)
 	}
+	relay := runtime.Identity{Stack: "shop", Service: "web", Slot: 1, OneOff: true}.Labels()
+	relay[runtime.LabelRelay] = "web"
+	if _, err := b.engine.Create(t.Context(), "shop-web-relay", relay, &runtime.Spec{Image: "test"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.Start(t.Context(), "shop-web-relay"); err != nil {
+		t.Fatal(err)
+	}
 	if got, want := b.output("ls"), "NAME      STATUS       CONFIG FILES\nshop      running(1)   N/A\n"; got != want {
 		t.Errorf("ls:\n%s", got)
 	}
