@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
@@ -37,11 +38,67 @@ func (v *view) takesOver(svc *stack.Service, slot int, cur *member) bool {
 	switch {
 	case !known:
 		return true
-	case p.Failed != "" || p.Done.IsZero():
+	case p.Failed != "" || p.Done.IsZero() || r.whole && !r.allDone():
 		return false
 	default:
-		return !r.whole || r.allDone()
+		return !v.keepsLast(svc, slot, cur.Name)
 	}
+}
+
+// keepsLast keeps the last container of the old revision that serves (of a
+// rollout that goes over as a whole, all of them) until one of the new ones was
+// watched for as long as the policy says and is well: there would be nothing left
+// when the revision fails within that time. What is gone back to was good before,
+// and where failures stop nothing there is nothing to find out. It reports
+// whether it did, and holds the replica then.
+func (v *view) keepsLast(svc *stack.Service, slot int, name string) bool {
+	r := v.rolling(svc)
+	if r.Rollout == nil || r.RollBack || r.Idle || r.policy.Action == stack.ContinueOnFailure || r.down >= r.wanted || !v.servesOld(svc, slot) {
+		return false
+	}
+	if r.olds > 1 && !r.whole {
+		r.olds--
+		return false
+	}
+	h := Hold{
+		Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: name,
+		Reason: "the last container of the old revision stays until a new one is ready",
+	}
+	due, coming := r.watchedAt(slot)
+	switch wait := due.Sub(v.now); {
+	case due.IsZero() && coming:
+	case wait <= 0 || wait > r.policy.Monitor:
+		return false
+	default:
+		h.Reason, h.Until = "the last container of the old revision stays while the new one is watched, until "+due.Format(time.TimeOnly), due
+	}
+	v.hold(h)
+	v.moves(svc.Name, h)
+	return true
+}
+
+// watchedAt is when the first of the new containers that are well has been
+// watched for as long as the policy says; zero: none is well. coming: that of
+// another replica than the one given is still to be.
+func (r *rolling) watchedAt(but int) (at time.Time, coming bool) {
+	for slot, p := range r.Slots {
+		due := p.Started.Add(r.policy.Monitor)
+		switch {
+		case p.Failed != "":
+		case p.Done.IsZero():
+			coming = coming || slot != but
+		case at.IsZero() || due.Before(at):
+			at = due
+		}
+	}
+	return at, coming
+}
+
+// servesOld reports whether a replica has a container of another revision that serves.
+func (v *view) servesOld(svc *stack.Service, slot int) bool {
+	return slices.ContainsFunc(v.replicas[svc.Name][slot], func(c *member) bool {
+		return v.outdated(svc, c) != "" && v.serves(svc, c)
+	})
 }
 
 // mayReplace reports whether a replica may be replaced now; if not, it holds it
@@ -104,6 +161,9 @@ func (v *view) mayLose(svc *stack.Service, slot int, old *member) bool {
 		return true
 	}
 	if r.lost < max(r.down, 1) {
+		if r.wanted > 1 && v.keepsLast(svc, slot, old.Name) {
+			return false
+		}
 		r.lost++
 		return true
 	}

@@ -94,11 +94,9 @@ func (r *Rollout) policy(svc *stack.Service) stack.Update {
 	return svc.Update
 }
 
-// proved reports whether a new container has been watched for as long as the
-// policy says and is well. Until then none of them counts as done before it was
-// watched so long: a revision that fails within that time is found out while all
-// but the first few of the old containers serve. What is gone back to was good
-// before, and where failures stop nothing there is nothing to find out.
+// proved reports whether a new container has counted as done, or need not before
+// others may: what is gone back to was good before, and where failures stop
+// nothing there is nothing to find out.
 func (r *Rollout) proved(policy stack.Update) bool {
 	if r.RollBack || r.Idle || policy.Action == stack.ContinueOnFailure {
 		return true
@@ -136,6 +134,7 @@ type rolling struct {
 	lost        int           // those that have not failed by the update, and those that will be missing after this turn
 	wanted      int
 	taken       int // replicas that have, or are to get, the new revision
+	olds        int // replicas that a container of the old revision still serves, and will after this turn
 	pending     []pendingSlot
 }
 
@@ -177,6 +176,9 @@ func (v *view) survey(svc *stack.Service, r *rolling) {
 		serves := slices.ContainsFunc(cs, func(c *member) bool { return v.serves(svc, c) })
 		if !serves {
 			r.missing = append(r.missing, slot)
+		}
+		if v.servesOld(svc, slot) {
+			r.olds++
 		}
 		if cur, olds := v.split(svc, cs); cur == nil && len(olds) > 0 {
 			r.pending = append(r.pending, pendingSlot{slot: slot, old: v.servingOf(svc, olds), serves: serves})
@@ -254,13 +256,13 @@ func (v *view) bounds(svc *stack.Service, r *rolling) {
 	switch {
 	case svc.Rollout.MinReady != nil:
 		r.minReady = *svc.Rollout.MinReady
-	case r.surge > 0 && svc.Probes.Empty() && !v.checkedByEngine(svc):
+	case (r.surge > 0 || r.down < r.wanted) && svc.Probes.Empty() && !v.checkedByEngine(svc):
 		r.minReady = unprobedReady
 	}
 }
 
-// unprobedReady is how long a container must run before its predecessor stops
-// when nothing else tells that it serves: long enough for one that crashes at once.
+// unprobedReady is how long a new container must run before it counts as ready when
+// nothing else tells that it serves: long enough for one that crashes at once.
 const unprobedReady = time.Second
 
 // checkedByEngine reports whether the engine checks a service's containers.
@@ -467,7 +469,6 @@ func (v *view) advance(svc *stack.Service, r *Rollout, outdated []pendingSlot) {
 	wanted := v.slotsOf(svc)
 	added := v.d.Services[svc.Name].Added
 	maps.DeleteFunc(r.Slots, func(slot int, _ SlotProgress) bool { return !slices.Contains(wanted, slot) })
-	proved := r.proved(r.policy(svc))
 	for _, slot := range wanted {
 		cur, olds := v.split(svc, v.replicas[svc.Name][slot])
 		p, entered := r.Slots[slot]
@@ -480,7 +481,7 @@ func (v *view) advance(svc *stack.Service, r *Rollout, outdated []pendingSlot) {
 			p = SlotProgress{Began: v.now}
 			fallthrough
 		default:
-			v.advanceSlot(svc, r, &p, cur, proved)
+			v.advanceSlot(svc, r, &p, cur)
 		}
 		r.Slots[slot] = p
 	}
@@ -509,7 +510,7 @@ func (v *view) createFails(svc *stack.Service, slot int) string {
 	return fmt.Sprintf("%s: %s", key, f.Err)
 }
 
-func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member, proved bool) {
+func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) {
 	if p.Started.IsZero() {
 		p.Started = cur.Started
 	}
@@ -530,12 +531,6 @@ func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur 
 	}
 	longest := v.minReady(svc)
 	due := p.Ready.Add(longest)
-	if watch := r.policy(svc).Monitor; !proved {
-		longest = max(longest, watch)
-		if watched := p.Started.Add(watch); watched.After(due) {
-			due = watched
-		}
-	}
 	if wait := due.Sub(v.now); wait > 0 && wait <= longest {
 		v.lookAt(due)
 		return
@@ -549,6 +544,7 @@ func (v *view) minReady(svc *stack.Service) time.Duration {
 	v.bounds(svc, &r)
 	return r.minReady
 }
+
 
 // newFails says why a new container has failed: before it was ready for long
 // enough, or so soon after its start that its revision is to blame.
