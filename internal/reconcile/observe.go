@@ -170,7 +170,24 @@ func (o *Observer) look(ctx context.Context, d *Desired, now time.Time, relist, 
 			marked[id] = true
 		}
 	}
-	return o.inspect(ctx, marked, now)
+	if err := o.inspect(ctx, marked, now); err != nil || !o.tagMoved(marked) {
+		return err
+	}
+	return o.lookUpImages(ctx, d, true)
+}
+
+// tagMoved reports whether a container that was just made runs another image than
+// its reference was known to mean: the tag has moved, and no event has told of it
+// yet. Whoever went on by the old meaning would make one after the other.
+func (o *Observer) tagMoved(ids map[string]bool) bool {
+	for id := range ids {
+		c, ok := o.known[id]
+		means := o.cached[c.Image].ID
+		if ok && c.State == runtime.Created && c.Started.IsZero() && means != "" && c.ImageID != "" && c.ImageID != means {
+			return true
+		}
+	}
+	return false
 }
 
 // list reads all containers of the stack and returns those to be inspected.
