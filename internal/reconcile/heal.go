@@ -17,6 +17,7 @@ const (
 	ThenRestart After = "restart" // started again, after the backoff
 	ThenStay    After = "stay"    // left as it is until somebody starts it
 	ThenAwait   After = "await"   // goes on once what it depends on is ready
+	ThenWake    After = "wake"    // sleeps with its service, and is started when that wakes
 	ThenYield   After = "yield"   // its successor takes over; started again where that one is not wanted any more
 )
 
@@ -152,6 +153,8 @@ func (v *view) resume(svc *stack.Service, slot int, c *member) bool {
 		s.Cause = "what it depends on is ready again"
 		v.step(s)
 		return true
+	case ThenWake:
+		return v.start(svc, slot, c, "its service is awake again")
 	case ThenYield:
 		s.Cause = "its successor is not wanted any more"
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: key, Name: c.Name, Reason: "is being started again"})

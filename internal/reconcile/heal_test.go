@@ -12,6 +12,7 @@ import (
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/scaling"
 )
 
 // probed gives a service a readiness and a liveness probe.
@@ -76,6 +77,11 @@ func TestProbesAreActedOn(t *testing.T) {
 			"what was stopped for a successor that is not wanted any more starts again",
 			shop(svc("web", 1)).has("web", 1, runtime.Exited, exit(137, 0)).endedBy("web", 1, ThenYield),
 			`start web/1 shop-web-1 (its successor is not wanted any more)`,
+		},
+		{
+			"what was stopped to sleep starts again when its service wakes",
+			shop(svc("web", 1)).has("web", 1, runtime.Exited, exit(0, 0)).endedBy("web", 1, ThenWake),
+			`start web/1 shop-web-1 (its service is awake again)`,
 		},
 		{
 			"whatever the restart policy is",
@@ -349,5 +355,26 @@ func TestHooks(t *testing.T) {
 				t.Errorf("error %v, wanted %q", err, c.fails)
 			}
 		})
+	}
+}
+
+// TestWhatSleepsIsRemembered: what is stopped to sleep is known to be ended by
+// Berth, and what is stopped by command is not, for that waits for a start.
+func TestWhatSleepsIsRemembered(t *testing.T) {
+	for _, rests := range []bool{true, false} {
+		f := shop(svc("web", 1)).has("web", 1, runtime.Running)
+		st := f.d.Services["web"]
+		st.Want = WantStopped
+		if rests {
+			st.Want, st.Rest = WantRunning, &Rest{Do: scaling.IdleStop, Why: "not used for 5m0s", Since: t0}
+		}
+		f.d.Services["web"] = st
+		steps := Decide(&f.d, &f.o, &f.m, t0).Steps
+		if len(steps) != 1 || steps[0].Op != OpStop {
+			t.Fatalf("rests: %t: the steps are %+v", rests, steps)
+		}
+		if e := steps[0].Ends; rests != (e != nil && e.Then == ThenWake && e.Why == "not used for 5m0s") {
+			t.Errorf("rests: %t: it is remembered as %+v", rests, e)
+		}
 	}
 }

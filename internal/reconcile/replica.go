@@ -382,7 +382,11 @@ func (v *view) stopped(svc *stack.Service, slot int, cs []*member) {
 			return
 		}
 		if !v.waitsForDependents(c, key) {
-			v.step(v.stopStep(svc, slot, c, v.restCause(svc, "stopped by command")))
+			s := v.stopStep(svc, slot, c, v.restCause(svc, "stopped by command"))
+			if v.d.Services[svc.Name].Rest != nil {
+				s.Ends = &Ended{Container: c.ID, Started: c.Started, Why: s.Cause, Then: ThenWake}
+			}
+			v.step(s)
 		}
 		return
 	}
