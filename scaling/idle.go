@@ -71,10 +71,10 @@ func (i Idle) Decide(a Activity, now time.Time) IdleDecision {
 		d.Reason = a.Busy
 	case d.Idle < i.After:
 		d.Next = last.Add(i.After)
-		d.Reason = fmt.Sprintf("not used for %s, rests after %s", d.Idle, i.After)
+		d.Reason = fmt.Sprintf("not used for %s, rests after %s", d.Idle.Truncate(time.Second), i.After)
 	default:
 		d.Rest, d.Do = true, i.Do
-		d.Reason = fmt.Sprintf("not used for %s", d.Idle)
+		d.Reason = fmt.Sprintf("not used for %s", d.Idle.Truncate(time.Second))
 	}
 	return d
 }

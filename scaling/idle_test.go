@@ -23,6 +23,7 @@ func TestIdle(t *testing.T) {
 		{"just before", scaling.Activity{Last: ago(after - time.Second)},
 			scaling.IdleDecision{Idle: after - time.Second, Next: noon.Add(time.Second), Reason: "not used for 9m59s, rests after 10m0s"}},
 		{"on the dot", scaling.Activity{Last: ago(after)}, scaling.IdleDecision{Rest: true, Do: scaling.IdlePause, Idle: after, Reason: "not used for 10m0s"}},
+		{"for a part of a second more", scaling.Activity{Last: ago(after + time.Second/3)}, scaling.IdleDecision{Rest: true, Do: scaling.IdlePause, Idle: after + time.Second/3, Reason: "not used for 10m0s"}},
 		{"in the future", scaling.Activity{Last: ago(-time.Hour)}, scaling.IdleDecision{Next: noon.Add(after), Reason: "not used for 0s, rests after 10m0s"}},
 	}
 	for _, tt := range tests {
