@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,14 +229,18 @@ func firingText(s *api.ServiceScaling, now time.Time) string {
 
 // sizingText is what becomes of the limits of a service's replicas.
 func sizingText(s *api.Sizing) string {
-	return fmt.Sprintf("%s: cpu %s; memory %s", s.Mode,
+	return fmt.Sprintf("%s, by %d samples: cpu %s; memory %s", s.Mode, s.Recommendation.Samples,
 		limitText(s.Change.CPU, s.Recommendation.CPU, func(v int64) string { return strconv.FormatInt(v, 10) + "m" }),
 		limitText(s.Change.Memory, s.Recommendation.Memory, humanBytes))
 }
 
 // limitText is what becomes of one limit, and what is needed.
 func limitText(c vertical.Step, r vertical.Range, quantity func(int64) string) string {
-	needs := fmt.Sprintf("needs %s (%s to %s)", quantity(r.Target), quantity(r.Lower), quantity(r.Upper))
+	upper := " or more" // nothing is known to be too much yet
+	if r.Upper < math.MaxInt64 {
+		upper = " to " + quantity(r.Upper)
+	}
+	needs := fmt.Sprintf("needs %s (%s%s)", quantity(r.Target), quantity(r.Lower), upper)
 	switch c.From {
 	case 0:
 		return needs + ", has no limit"

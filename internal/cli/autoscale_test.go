@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,7 @@ func manyScalings() []api.ServiceScaling {
 		}},
 		{Service: "rest", Replicas: 1, Min: 1, Max: 2, Rest: &reconcile.Rest{Do: scaling.IdlePause, Why: "not used for 20s", Since: noon()}},
 		{Service: "sized", Replicas: 1, Ready: 1, Sizing: &api.Sizing{
-			Mode: "auto", Recommendation: vertical.Recommendation{CPU: vertical.Range{Lower: 100, Target: 250, Upper: 400}, Memory: vertical.Range{Lower: 30e6, Target: 64e6, Upper: 90e6}},
+			Mode: "auto", Recommendation: vertical.Recommendation{CPU: vertical.Range{Lower: 100, Target: 250, Upper: 400}, Memory: vertical.Range{Lower: 30e6, Target: 64e6, Upper: math.MaxInt64}, Samples: 42},
 			Change: vertical.Change{CPU: vertical.Step{From: 1000, To: 250, Reason: "above the 400m that could be needed"}, Memory: vertical.Step{From: 64e6, To: 64e6, Reason: "64000000 bytes is between 30000000 and 90000000"}},
 		}},
 		{Service: "web", Replicas: last.Desired, Ready: 3, Min: 1, Max: 4, Last: decided(last), Recording: rec},

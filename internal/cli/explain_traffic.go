@@ -36,6 +36,9 @@ func (a *app) printService(w io.Writer, s *api.ExplainedService, now time.Time) 
 		}
 	}
 	if s.Scaling != nil {
+		if s.Traffic != nil && len(s.Traffic.Backends) > 0 {
+			_, _ = fmt.Fprintln(w)
+		}
 		if err := a.printScaling(w, s.Scaling, now); err != nil {
 			return err
 		}
