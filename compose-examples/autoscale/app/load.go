@@ -130,7 +130,7 @@ func (t *tally) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	slices.Sort(t.took)
-	text := fmt.Sprintf("%d served by %d replicas, %d failed", len(t.took), len(t.by), t.failed)
+	text := fmt.Sprintf("%d served, %d failed, replicas %d", len(t.took), t.failed, len(t.by))
 	if t.leftOut > 0 {
 		text += fmt.Sprintf(", %d left out", t.leftOut)
 	}

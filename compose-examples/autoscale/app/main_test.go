@@ -53,7 +53,7 @@ func TestLoadIsServed(t *testing.T) {
 	if len(sum.took) == 0 || sum.failed > 0 || len(sum.by) != 1 {
 		t.Errorf("got %s: %s", sum, sum.last)
 	}
-	if text := sum.String(); !strings.Contains(text, "served by 1 replicas, 0 failed, p50 ") {
+	if text := sum.String(); !strings.Contains(text, "served, 0 failed, replicas 1, p50 ") {
 		t.Errorf("says %q", text)
 	}
 	if resp, err := http.Get(url + "readyz"); err != nil || resp.StatusCode != http.StatusOK {
