@@ -396,6 +396,53 @@ func TestOutgrownNode(t *testing.T) {
 	z.goneForGood()
 }
 
+const crowded = `
+x-berth:
+  strategy: binpack
+  nodes:
+    - {name: edge-1, cpus: 0.5, memory: 256M}
+    - {name: edge-2, cpus: 0.5, memory: 256M}
+services:
+  keeper:
+    image: IMAGE
+    command: [alloc, "125829120"]
+    x-berth: {priority: 10}
+    deploy: {resources: {reservations: {memory: 64M}, limits: {memory: 160M}}}
+  greedy:
+    image: IMAGE
+    command: [alloc, "125829120"]
+    deploy: {resources: {reservations: {memory: 64M}, limits: {memory: 160M}}}
+`
+
+// Fault 26: two containers, each within its own limit, use up their node. The less
+// important one leaves it before the kernel has to kill anything.
+func TestCrowdedNode(t *testing.T) {
+	z := newZoned(t)
+	z.compose(crowded)
+	z.must("up", "-d", "--wait")
+	z.knows()
+	z.stands("keeper", "edge-1")
+	before := z.one("keeper").ID
+	z.eventually(90*time.Second, func() error { return z.stand("greedy", "edge-2") })
+	n := z.node("edge-1")
+	if n.Shortage == nil || len(n.Shortage.Evicted) != 1 || n.Shortage.Evicted[0].Replica != z.project+"/greedy/1" || !strings.Contains(n.Shortage.Evicted[0].Why, "short of memory") {
+		t.Errorf("the node tells of %+v", n.Shortage)
+	}
+	if n.Pressure == nil || n.Pressure.OOMKills != 0 {
+		t.Errorf("its pressure is %+v", n.Pressure)
+	}
+	if r := z.must("node", "ls"); !strings.Contains(r.stdout, "ready (memory pressure)") {
+		t.Errorf("node ls does not show it: %s", r)
+	}
+	if after := z.one("keeper").ID; after != before {
+		t.Errorf("the more important one was replaced too: %s, then %s", before, after)
+	}
+	if other := z.node("edge-2"); other.Shortage != nil {
+		t.Errorf("the other node tells of %+v", other.Shortage)
+	}
+	z.goneForGood()
+}
+
 // ready follows how many containers of a service are ready: their healthcheck
 // has passed, and nobody has told them to stop.
 type ready struct {

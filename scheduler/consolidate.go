@@ -198,7 +198,7 @@ func (d *draft) ladder() *ladder {
 		l.level[i] = -1
 	}
 	for n := range d.each() {
-		if !n.Down && !n.Cordoned {
+		if !n.Down && !n.closed() {
 			l.level[n.index] = n.level()
 			l.order = append(l.order, n.index)
 		}

@@ -9,7 +9,7 @@ import (
 
 // The names of the filters.
 const (
-	FilterReady        = "ready"        // the node is up and not cordoned
+	FilterReady        = "ready"        // the node is up, not cordoned and not running out of anything
 	FilterTaints       = "taints"       // all taints are tolerated
 	FilterPlatform     = "platform"     // operating system and architecture
 	FilterConstraints  = "constraints"  // placement.constraints
@@ -74,13 +74,18 @@ func (v *survey) feasible(n *node) bool {
 	return true
 }
 
-func passesReady(_ *survey, n *node) bool { return !n.Down && !n.Cordoned }
+func passesReady(v *survey, n *node) bool {
+	return !n.Down && !n.Cordoned && (n.Short == "" || v.succeeds)
+}
 
 func whyReady(_ *survey, n *node) reason {
 	if n.Down {
 		return reason{what: "down"}
 	}
-	return reason{what: "cordoned"}
+	if n.Cordoned {
+		return reason{what: "cordoned"}
+	}
+	return reason{what: "short of " + n.Short}
 }
 
 // repelling is the index of the first taint that keeps the shape off the node, or -1.

@@ -46,6 +46,7 @@ func TestFilters(t *testing.T) {
 		want     [3]string
 	}{
 		{name: "a node that is cordoned or down", filter: scheduler.FilterReady, nodes: func(n []scheduler.Node) { n[0].Cordoned, n[1].Down = true, true }, want: [3]string{"cordoned", "down", ""}},
+		{name: "a node that runs out of memory", filter: scheduler.FilterReady, nodes: func(n []scheduler.Node) { n[0].Short, n[1].Short, n[1].Cordoned = "memory", "memory", true }, want: [3]string{"short of memory", "cordoned", ""}},
 		{name: "a taint", filter: scheduler.FilterTaints, want: [3]string{"", "", "taint dedicated=db"}},
 		{name: "a taint tolerated", filter: scheduler.FilterTaints, template: scheduler.Template{Tolerate: []scheduler.Toleration{{Key: "dedicated", Value: "db"}}}},
 		{name: "another value tolerated", filter: scheduler.FilterTaints, template: scheduler.Template{Tolerate: []scheduler.Toleration{{Key: "dedicated", Value: "web"}}}, want: [3]string{"", "", "taint dedicated=db"}},
@@ -135,6 +136,8 @@ func TestWhyNotAndHint(t *testing.T) {
 			"0/3 nodes: 2 insufficient memory (needs 2G, 256M free on edge-1), 1 taint dedicated=db", "memory 2G is larger than any node: the largest is edge-1 with 256M; reserve less or add a larger node"},
 		{"uncordon", scheduler.Template{}, func(n []scheduler.Node) { n[0].Cordoned, n[1].Cordoned = true, true }, 0,
 			"0/3 nodes: 2 cordoned, 1 taint dedicated=db", "uncordon node edge-1"},
+		{"no way out of a lack", scheduler.Template{}, func(n []scheduler.Node) { n[0].Short, n[1].Short = "memory", "memory" }, 0,
+			"0/3 nodes: 2 short of memory, 1 taint dedicated=db", "tolerate the taint dedicated=db:NoSchedule of edge-3"},
 		{"a constraint", scheduler.Template{Constraints: []scheduler.Constraint{{Key: "node.labels.zone", Value: "z"}}}, nil, 0,
 			"0/3 nodes: 2 constraint node.labels.zone == z, 1 taint dedicated=db", "drop the constraint node.labels.zone == z, or add a node that satisfies it"},
 	} {

@@ -135,6 +135,9 @@ func (v *survey) readyChange(n *node) *change {
 	if n.Down {
 		return &change{kind: bringBack, amount: 1, text: "recover node " + n.Name}
 	}
+	if !n.Cordoned || n.Short != "" {
+		return nil // it passes by itself, or uncordoning is not enough
+	}
 	return &change{kind: bringBack, text: "uncordon node " + n.Name}
 }
 

@@ -187,7 +187,7 @@ func (n *node) classKey(keys []string) string {
 		b = strconv.AppendBool(append(b, ' '), n.counted[i])
 	}
 	b = strconv.AppendBool(b, n.Down)
-	b = strconv.AppendBool(b, n.Cordoned)
+	b = strconv.AppendBool(b, n.closed())
 	for _, text := range []string{n.OS, n.Arch, n.Role} {
 		b = strconv.AppendQuote(b, text)
 	}
@@ -243,7 +243,7 @@ func (x *index) view(s *Shape) *view {
 	for _, cl := range x.classes {
 		n := cl.sample
 		v.eligible[cl.id] = s.eligible(n)
-		if !v.eligible[cl.id] || n.Cordoned || s.repelling(n) >= 0 {
+		if !v.eligible[cl.id] || n.closed() || s.repelling(n) >= 0 {
 			continue
 		}
 		v.classes = append(v.classes, viewed{cl, s.softTaints(n), s.nodeLiking(n)})

@@ -137,6 +137,7 @@ func drawNode(t *rapid.T, i int, capacities []Resources, uniform bool) Node {
 		n.Taints = []Taint{{Key: "dedicated", Value: "db", Effect: rapid.SampledFrom([]Effect{NoSchedule, PreferNoSchedule, NoExecute}).Draw(t, "effect")}}
 	}
 	n.Cordoned = rapid.IntRange(0, 15).Draw(t, "cordoned") == 0
+	n.Short = rapid.SampledFrom([]string{"", "", "", "", "", "", "memory"}).Draw(t, "short")
 	n.Down = rapid.IntRange(0, 15).Draw(t, "down") == 0
 	return n
 }

@@ -25,7 +25,13 @@ type Node struct {
 
 	Cordoned bool `json:"cordoned,omitempty"` // accepts no more replicas
 	Down     bool `json:"down,omitempty"`     // failed: runs none
+	// Short names what the node is running out of, such as "memory": until that is
+	// over it accepts no more replicas, but for the successors of its own.
+	Short string `json:"short,omitempty"`
 }
+
+// closed reports whether the node, which may be up, accepts no more replicas.
+func (n *Node) closed() bool { return n.Cordoned || n.Short != "" }
 
 // clone returns a copy that shares nothing with the node.
 func (n Node) clone() Node {

@@ -42,7 +42,7 @@ func (t *nodeTree) grow() {
 	var open []*node
 	for n := range t.draft.each() {
 		t.leaf[n.index] = -1
-		if !n.Down && !n.Cordoned {
+		if !n.Down && !n.closed() {
 			open = append(open, n)
 		}
 	}

@@ -11,6 +11,8 @@ type survey struct {
 	cluster *Cluster
 	shape   *Shape
 	gone    map[int32]bool // placements to be taken as released
+	// succeeds: it is about the successor of a replica, in its place.
+	succeeds bool
 
 	near     []counts          // per required affinity: replicas by domain
 	far      []counts          // per required anti-affinity

@@ -82,6 +82,7 @@ func drawWorld(t *rapid.T, p scheduler.Policy) *world {
 			Labels:   map[string]string{"zone": rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "zone")},
 			Cordoned: rapid.IntRange(0, 9).Draw(t, "cordoned") == 0,
 			Down:     rapid.IntRange(0, 19).Draw(t, "down") == 0,
+			Short:    rapid.SampledFrom([]string{"", "", "", "", "", "", "", "", "memory"}).Draw(t, "short"),
 			Capacity: scheduler.Resources{
 				CPU:    rapid.Int64Range(1, 4).Draw(t, "cpu") * 1000,
 				Memory: rapid.Int64Range(1, 4).Draw(t, "memory") << 30,

@@ -24,6 +24,22 @@ type Node struct {
 	Pressure *runtime.Pressure `json:"pressure,omitempty"`
 	// OOM is the last kill for want of memory that the daemon saw here.
 	OOM *NodeOOM `json:"oom,omitempty"`
+	// Shortage is set while the node is short of memory.
+	Shortage *NodeShortage `json:"shortage,omitempty"`
+}
+
+// NodeShortage is a lack of memory, and the replicas that had to leave for it.
+type NodeShortage struct {
+	Since    time.Time `json:"since"`
+	Relieved time.Time `json:"relieved,omitzero"` // since when there is enough again; the node takes no replica for a while yet
+	Evicted  []Evicted `json:"evicted,omitempty"` // in order of time; a replica that was evicted twice with the last one
+}
+
+// Evicted is a replica that had to leave its node.
+type Evicted struct {
+	Replica string    `json:"replica"` // stack/service/slot
+	At      time.Time `json:"at"`
+	Why     string    `json:"why"`
 }
 
 // NodeOOM is a process that was killed for want of memory.

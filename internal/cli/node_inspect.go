@@ -83,7 +83,12 @@ func nodeFacts(n *api.Node, now time.Time) [][2]string {
 		{"Name:", n.Name}, {"Status:", drainText(n, now)}, {"Declared by:", strings.Join(n.Declared, ", ")},
 		{"Labels:", joinLabels(n.Labels)}, {"Taints:", taintsText(n.Taints)}, {"Platform:", strings.Trim(n.OS+"/"+n.Arch, "/")},
 		{"Boundary:", boundaryText(n)}, {"Cgroup:", n.Boundary.Parent}, {"CPU wait:", throttledText(n.Pressure)},
-		{"OOM kills:", oomText(n, now)},
+		{"OOM kills:", oomText(n, now)}, {"Short of memory:", shortageText(n, now)},
+	}
+	if n.Shortage != nil {
+		for _, e := range n.Shortage.Evicted {
+			facts = append(facts, [2]string{"Evicted:", fmt.Sprintf("%s, %s: %s", e.Replica, ago(e.At, now), e.Why)})
+		}
 	}
 	for _, d := range n.Boundary.Drift {
 		facts = append(facts, [2]string{"Drift:", d})
@@ -142,6 +147,19 @@ func oomText(n *api.Node, now time.Time) string {
 		return last
 	}
 	return text + "; " + last
+}
+
+// shortageText says for how long a node has been short of memory, and since when
+// it is not any more.
+func shortageText(n *api.Node, now time.Time) string {
+	if n.Shortage == nil {
+		return ""
+	}
+	text := "for " + units.HumanDuration(max(0, now.Sub(n.Shortage.Since)))
+	if !n.Shortage.Relieved.IsZero() {
+		text += "; enough since " + n.Shortage.Relieved.Format(time.TimeOnly) + ", replicas are placed here again when that has lasted"
+	}
+	return text
 }
 
 // writeResources writes the table of what is promised, can be promised and is used.

@@ -61,9 +61,9 @@ func nodeListing(now time.Time) *listing[api.Node] {
 // short of it.
 const pressedFor = 5 * time.Minute
 
-// nodeStatus is a node's status, and whether it was short of memory lately.
+// nodeStatus is a node's status, and whether it is, or was lately, short of memory.
 func nodeStatus(n *api.Node, now time.Time) string {
-	if n.OOM != nil && n.OOM.ByNode && now.Sub(n.OOM.At) < pressedFor {
+	if n.Shortage != nil || n.OOM != nil && n.OOM.ByNode && now.Sub(n.OOM.At) < pressedFor {
 		return n.Status + " (memory pressure)"
 	}
 	return n.Status

@@ -131,6 +131,10 @@ func threeNodes() []api.Node {
 				Memory: 41 << 20, MemoryLimit: 256 << 20, OOMKills: 3, NodeOOMs: 2, Periods: 900, ThrottledPeriods: 12, Throttled: 340 * time.Millisecond, Pids: 9,
 			},
 			OOM: &api.NodeOOM{At: noon().Add(-2 * time.Minute), Container: "shop-web-1", ByNode: true},
+			Shortage: &api.NodeShortage{
+				Since: noon().Add(-3 * time.Minute), Relieved: noon().Add(-time.Minute),
+				Evicted: []api.Evicted{{Replica: "shop/batch/2", At: noon().Add(-3 * time.Minute), Why: "node edge-1 is short of memory (250 of 256 MiB in use)"}},
+			},
 		},
 		{
 			Node: node("edge-2", "b", scheduler.Taint{Key: "dedicated", Value: "db", Effect: scheduler.NoSchedule}), Status: "draining", Declared: []string{"shop"},

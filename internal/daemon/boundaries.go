@@ -32,6 +32,8 @@ type bound struct {
 	failed   error // the last try to make it
 	pressure *runtime.Pressure
 	oom      *api.NodeOOM
+	short    shortage
+	shed     map[string]map[reconcile.Key]reconcile.Shed // by stack, while it is short; never changed, but replaced
 }
 
 // limitsOf are what a node's boundary enforces.
@@ -80,6 +82,8 @@ func (n *nodes) engineInfo() runtime.EngineInfo {
 func (d *Daemon) keepBoundaries(ctx context.Context) {
 	timer := time.NewTicker(d.cfg.Resync)
 	defer timer.Stop()
+	look := time.NewTimer(d.cfg.Resync)
+	defer look.Stop()
 	for {
 		again := false
 		select {
@@ -88,6 +92,9 @@ func (d *Daemon) keepBoundaries(ctx context.Context) {
 		case <-d.nodes.changed:
 		case <-timer.C:
 			again = true
+		case <-look.C:
+			look.Reset(d.untilLook(d.lookAtPressure(ctx)))
+			continue
 		}
 		if d.health.away() != nil {
 			continue
@@ -104,7 +111,18 @@ func (d *Daemon) keepBoundaries(ctx context.Context) {
 		}
 		d.dropBoundaries(ctx, b)
 		d.readPressure(ctx, b)
+		look.Reset(d.untilLook(0))
 	}
+}
+
+// lookAtPressure reads what the nodes' cgroups tell, and says how long that took.
+func (d *Daemon) lookAtPressure(ctx context.Context) time.Duration {
+	if d.bounds == nil || d.health.away() != nil {
+		return 0
+	}
+	begun := time.Now()
+	d.readPressure(ctx, d.bounds)
+	return time.Since(begun)
 }
 
 // wakeAll asks every loop for a turn.
@@ -256,6 +274,7 @@ func (d *Daemon) readPressure(ctx context.Context, b Boundaries) {
 			d.cfg.Log.Warn().Str("node", node.Name).Str("container", oom.Container).Bool("byNode", oom.ByNode).Msg("a process was killed for want of memory")
 		}
 		d.nodes.press(node.Name, &p, oom)
+		d.relieve(node.Name, &p, time.Now())
 	}
 }
 

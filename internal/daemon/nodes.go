@@ -161,7 +161,7 @@ func (n *nodes) allLocked() []stack.Node {
 func (n *nodes) cluster(s *stack.Stack) *reconcile.Cluster {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := &reconcile.Cluster{Policy: s.Scheduling}
+	c := &reconcile.Cluster{Policy: s.Scheduling, Shed: n.shedLocked(s.Name)}
 	c.Policy.SharedPorts = true
 	own := slices.Clone(s.Nodes)
 	for _, node := range n.state.Added {
@@ -206,6 +206,9 @@ func (n *nodes) nodeLocked(node stack.Node) reconcile.Node {
 		return out
 	}
 	out.Parent = b.made.Parent
+	if !b.short.since.IsZero() {
+		out.Short = "memory"
+	}
 	return out
 }
 
@@ -381,6 +384,7 @@ func (n *nodes) describeLocked(node stack.Node) api.Node {
 		out.Boundary.Why = "it is the engine itself"
 	case b != nil:
 		out.Boundary, out.Pressure, out.OOM = b.made, b.pressure, b.oom
+		out.Shortage = b.shortage()
 	case n.bounded:
 		out.Boundary.Why = seen.Pending
 	}

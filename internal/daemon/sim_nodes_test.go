@@ -211,6 +211,7 @@ type boundaries struct {
 	mu   sync.Mutex // protects all below
 	made map[string]runtime.NodeLimits
 	fail error
+	used func(node string) runtime.Pressure // nil: nothing is
 }
 
 func (b *boundaries) Ensure(_ context.Context, node string, l runtime.NodeLimits) (runtime.Boundary, error) {
@@ -236,8 +237,15 @@ func (b *boundaries) List(context.Context) ([]string, error) {
 	return sortedKeys(b.made), nil
 }
 
-func (b *boundaries) Pressure(context.Context, string) (runtime.Pressure, error) {
-	return runtime.Pressure{}, nil
+func (b *boundaries) Pressure(_ context.Context, node string) (runtime.Pressure, error) {
+	if b.used == nil {
+		return runtime.Pressure{}, nil
+	}
+	p := b.used(node)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p.MemoryLimit = b.made[node].Memory
+	return p, nil
 }
 
 func (b *boundaries) setFail(err error) {

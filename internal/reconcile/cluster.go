@@ -16,6 +16,18 @@ type Cluster struct {
 	// Evict are replicas of this stack that make room for a more important one of
 	// another stack, and why.
 	Evict map[Key]string `json:"evict,omitempty"`
+	// Shed are replicas of this stack that were told to leave a node which runs out
+	// of memory, for as long as it does.
+	Shed map[Key]Shed `json:"shed,omitempty"`
+}
+
+// Shed says which container of a replica is to leave its node, and why. It stops
+// with its grace, whatever that does to its service's availability.
+type Shed struct {
+	Container string    `json:"container"` // its ID; the replica's next one may stand anywhere else
+	Node      string    `json:"node"`
+	Why       string    `json:"why"`
+	At        time.Time `json:"at"`
 }
 
 // Node is one virtual node as a plan sees it.

@@ -27,14 +27,16 @@ type places struct {
 type leave struct {
 	why string
 	// dead: the node has failed, so the container is killed at once. forced: the
-	// deadline of a drain has passed, so no regard is paid to availability.
+	// deadline of a drain has passed, or the node runs out of memory, so no regard
+	// is paid to availability.
 	dead, forced bool
+	nowhere      string    // added to why where it is forced and no node takes the replica
 	until        time.Time // the deadline that is still to come; zero: none
 	to           string    // the node it is asked to move to; empty: any
 }
 
-// yields takes a replica away whose node has failed, that no node takes when the
-// deadline of a drain has passed, or that makes room for a more important one. It
+// yields takes a replica away whose node has failed, that no node takes when it is
+// forced to leave its own, or that makes room for a more important one. It
 // reports whether it did, or holds the replica.
 func (v *view) yields(svc *stack.Service, slot int, cs []*member) bool {
 	key := ReplicaKey(svc.Name, slot)
@@ -45,7 +47,7 @@ func (v *view) yields(svc *stack.Service, slot int, cs []*member) bool {
 			v.takeAway(key, c, 0, l.why, false)
 			return true
 		case l.forced && v.places.refused[key].Kind == HoldFailing:
-			v.takeAway(key, c, v.grace(svc), l.why+", its deadline has passed", false)
+			v.takeAway(key, c, v.grace(svc), l.why+l.nowhere, false)
 			return true
 		}
 	}

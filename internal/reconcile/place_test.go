@@ -42,6 +42,23 @@ func on(f *fixture, nodes ...Node) *fixture {
 	return f
 }
 
+// scarce has a node run out of memory.
+func scarce(n Node) Node {
+	n.Short = "memory"
+	return n
+}
+
+// shed has a replica's container leave its node.
+func (f *fixture) shed(service string, slot int) *fixture {
+	for i := range f.o.Containers {
+		c := &f.o.Containers[i]
+		if id, err := runtime.ParseIdentity(c.Labels); err == nil && id.Service == service && id.Slot == slot {
+			f.o.Cluster.Shed = map[Key]Shed{ReplicaKey(service, slot): {Container: c.ID, Node: id.Node, Why: "node edge-1 is short of memory"}}
+		}
+	}
+	return f
+}
+
 // at says on which node a container stands.
 func at(node string) func(*runtime.Container) {
 	return func(c *runtime.Container) { c.Labels[runtime.LabelNode] = node }
@@ -289,6 +306,44 @@ func TestReplicasArePlaced(t *testing.T) {
 				return f
 			},
 			want: `stop web/1 shop-web-1 (makes room for other/db/1 (priority 100) on node edge-1)`,
+		},
+		{
+			name: "an evicted replica moves, whatever its service's availability",
+			f: func() *fixture {
+				f := on(shop(needs(svc("web", 2), 0, 100)), scarce(node("edge-1", 500, 256)), node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Exited, at("edge-1"))
+				return f.shed("web", 1)
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (evicted: node edge-1 is short of memory)
+				hold web/2 shop-web-2 (exited (0); restart: no)`,
+		},
+		{
+			name: "an evicted replica that no other node takes stops",
+			f: func() *fixture {
+				f := on(shop(needs(svc("web", 2), 0, 100)), scarce(node("edge-1", 500, 256)), node("edge-2", 500, 64)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+				return f.shed("web", 2)
+			},
+			want: `stop web/2 shop-web-2 (evicted: node edge-1 is short of memory)`,
+		},
+		{
+			name: "and waits",
+			f: func() *fixture {
+				f := on(shop(needs(svc("web", 2), 0, 100)), scarce(node("edge-1", 500, 256)), node("edge-2", 500, 64)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Running, at("edge-1"))
+				f.shed("web", 2)
+				f.o.Containers = f.o.Containers[:1]
+				return f
+			},
+			want: `hold web/2 shop-web-2 (evicted: node edge-1 is short of memory; 0/2 nodes: 1 insufficient memory (needs 100M, 64M free on edge-2), 1 short of memory; reserve 64M of memory instead of 100M, or raise that of edge-2 by 36M)`,
+		},
+		{
+			name: "what is on a node that is short of memory is replaced in its place",
+			f: func() *fixture {
+				return on(shop(needs(svc("web", 1), 0, 100)), scarce(node("edge-1", 500, 256)), node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1"), revision("old"))
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-1 (changed since revision old)`,
 		},
 	}
 	for _, c := range cases {

@@ -138,6 +138,9 @@ func (p *placer) find(w waiting, shape *scheduler.Shape) {
 	if d.Hint != "" {
 		reason += "; " + d.Hint
 	}
+	if shed, ok := p.c.Shed[w.key]; ok {
+		reason = fmt.Sprintf("evicted: %s; %s", shed.Why, reason)
+	}
 	p.refuse(w, HoldFailing, reason)
 }
 
@@ -195,7 +198,11 @@ func (p *placer) tryNode(w waiting, shape *scheduler.Shape, node string) bool {
 		delete(p.held[w.key], node)
 		delete(p.own, old)
 	}
-	fits := p.sched.Rejects(shape, node) == ""
+	reject := p.sched.Rejects
+	if held {
+		reject = p.sched.RejectsSuccessor
+	}
+	fits := reject(shape, node) == ""
 	if fits || held {
 		p.assign(w.key, shape, node)
 	}

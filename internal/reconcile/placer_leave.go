@@ -49,8 +49,11 @@ func (p *placer) leaves(svc *stack.Service, c *member) leave {
 		l := leave{why: "node " + name + " is drained", until: n.Drain.Deadline}
 		if !l.until.IsZero() && !p.v.now.Before(l.until) {
 			l.forced, l.until = true, time.Time{}
+			l.nowhere = ", its deadline has passed"
 		}
 		return l
+	case p.c.Shed[ReplicaKey(svc.Name, c.id.Slot)].Container == c.ID:
+		return leave{why: "evicted: " + p.c.Shed[ReplicaKey(svc.Name, c.id.Slot)].Why, forced: true}
 	case r != nil && r.Op == RequestMove && r.Node != name:
 		return leave{why: r.Cause, to: r.Node}
 	}
