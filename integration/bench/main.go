@@ -77,6 +77,7 @@ func measurements() []measurement {
 		{[]string{"balance"}, (*bench).balance},
 		{[]string{"restart"}, (*bench).restart},
 		{[]string{"idle"}, (*bench).idle},
+		{[]string{"meter"}, (*bench).meter},
 		{[]string{"plan"}, (*bench).plan},
 		{[]string{"rollplan"}, (*bench).rollplan},
 	}
