@@ -68,11 +68,11 @@ func TestUsageIsTheEngines(t *testing.T) {
 			}
 			first := read()
 			for {
-				before, said, after := read(), runtime.Stats{}, runtime.Stats{}
+				before, said := read(), runtime.Stats{}
 				if err := engine.Stats(t.Context(), c.ID, false, func(s runtime.Stats) bool { said = s; return false }); err != nil {
 					t.Fatal(err)
 				}
-				after = read()
+				after := read()
 				within(t, before, said, after)
 				if u, err := scaling.UsageBetween(first, after); err == nil && u.Window > time.Second {
 					if u.CPU < 50 {

@@ -187,7 +187,7 @@ func (r *rawEngine) killProcess(ctx context.Context, id string) error {
 
 // containers are the IDs of a stack's containers, in no order.
 func (r *rawEngine) containers(ctx context.Context, stack string) ([]string, error) {
-	list, err := r.api.ContainerList(ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+stack))})
+	list, err := r.api.ContainerList(ctx, container.ListOptions{Filters: ofStack(stack)})
 	ids := make([]string, len(list))
 	for i := range list {
 		ids[i] = list[i].ID

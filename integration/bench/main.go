@@ -76,6 +76,7 @@ func measurements() []measurement {
 		{[]string{"rollout"}, (*bench).rollout},
 		{[]string{"balance"}, (*bench).balance},
 		{[]string{"restart"}, (*bench).restart},
+		{[]string{"wake"}, (*bench).wake},
 		{[]string{"idle"}, (*bench).idle},
 		{[]string{"plan"}, (*bench).plan},
 		{[]string{"rollplan"}, (*bench).rollplan},

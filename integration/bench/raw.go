@@ -161,7 +161,7 @@ func each(ctx context.Context, n, parallel int, fn func(context.Context, int) er
 
 // list asks for a stack's containers.
 func (r *rawEngine) list(ctx context.Context, stack string) error {
-	_, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+stack))})
+	_, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ofStack(stack)})
 	return err
 }
 
@@ -192,6 +192,10 @@ func (r *rawEngine) removeContainers(ctx context.Context) error {
 			return fmt.Errorf("%d containers of the floor are left: %w", len(left), err)
 		}
 	}
+}
+
+func ofStack(name string) filters.Args {
+	return filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+name))
 }
 
 func ofTheFloor() filters.Args { return filters.NewArgs(filters.Arg("label", benchLabel)) }

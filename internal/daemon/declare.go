@@ -149,6 +149,9 @@ func (d *declaring) state(name string) reconcile.ServiceState {
 	st.ChangedFrom, st.Changed, st.Held, st.Resumed = was.ChangedFrom, was.Changed, was.Held, was.Resumed
 	if svc.Autoscale != nil {
 		st.Auto, st.AutoHeld = was.Auto, was.AutoHeld
+		if was.Scale != nil { // the autoscaler goes on from there
+			st.Auto = was.Scale
+		}
 	}
 	if svc.Vertical != nil && svc.Vertical.Mode == stack.Resize {
 		st.Size = was.Size

@@ -558,6 +558,9 @@ func (l *loop) wakeLocked(service string, called bool) {
 	if st.Rest == nil && !none {
 		return
 	}
+	if st.Rest != nil {
+		l.record.Desired = l.record.Desired.WithRequests(startsOf(l.record.Desired, l.observed, service))
+	}
 	l.editLocked(service, func(st *reconcile.ServiceState) {
 		st.Rest = nil
 		if none {
@@ -566,6 +569,21 @@ func (l *loop) wakeLocked(service string, called bool) {
 		}
 	})
 	l.log.Info().Str("service", service).Msg("woken by a connection")
+}
+
+// startsOf are the starts of a resting service's containers, which their restart
+// policy may not ask for: it was not by themselves that they ended.
+func startsOf(d *reconcile.Desired, obs *reconcile.Observed, service string) []reconcile.Request {
+	var list []reconcile.Request
+	if obs == nil {
+		return nil
+	}
+	for _, c := range ours(obs, d) {
+		if c.id.Service == service && !c.id.OneOff && c.State == runtime.Exited {
+			list = append(list, request(runtime.OpStart, c, "is woken"))
+		}
+	}
+	return list
 }
 
 func valueOr(n *int, otherwise int) int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/berth-dev/berth/internal/api"
@@ -84,13 +85,13 @@ func (d *Daemon) controlScaling(ctx context.Context, name string, req *api.Autos
 		return api.Accepted{}, err
 	}
 	turn, err := l.edit(func(w *reconcile.Desired) (*reconcile.Desired, error) {
-		return control(w, req, time.Now())
+		return control(w, l.observed, req, time.Now())
 	}, nil)
 	return api.Accepted{Stack: name, Turn: turn}, err
 }
 
 // control is the wish after an operation on its scaling. The old one is not changed.
-func control(w *reconcile.Desired, req *api.AutoscaleRequest, now time.Time) (*reconcile.Desired, error) {
+func control(w *reconcile.Desired, obs *reconcile.Observed, req *api.AutoscaleRequest, now time.Time) (*reconcile.Desired, error) {
 	services, err := scalable(w, req)
 	if err != nil {
 		return nil, err
@@ -112,6 +113,9 @@ func control(w *reconcile.Desired, req *api.AutoscaleRequest, now time.Time) (*r
 				st.Rest = &reconcile.Rest{Do: cmp.Or(req.Do, scaling.IdlePause), Why: "asleep by command", Since: now}
 			}
 		case api.AutoscaleWake:
+			if st.Rest != nil {
+				next.Requests = append(slices.Clone(next.Requests), startsOf(&next, obs, service)...)
+			}
 			st.Rest = nil
 		}
 		next.Services[service] = st

@@ -1,0 +1,623 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berth-dev/berth/health"
+	"github.com/berth-dev/berth/internal/api"
+	"github.com/berth-dev/berth/internal/balance"
+	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
+	"github.com/berth-dev/berth/runtime"
+	"github.com/berth-dev/berth/runtime/fake"
+	"github.com/berth-dev/berth/scaling"
+	scalesim "github.com/berth-dev/berth/scaling/simulate"
+	"github.com/berth-dev/berth/scaling/timetable"
+)
+
+// fakeMeter measures containers as a test says: those of a service share its load.
+type fakeMeter struct {
+	mu     sync.Mutex // protects all below
+	blind  bool       // nothing can be sampled
+	load   map[string]int64
+	memory int64 // bytes that each container uses
+	last   map[string]runtime.Stats
+	value  func(ctx context.Context, src *stack.MetricSource, at *Metered) (int64, error)
+}
+
+// Stats counts on what the containers have used since they were last asked for.
+func (m *fakeMeter) Stats(_ context.Context, containers []runtime.Container) map[string]runtime.Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.blind {
+		return nil
+	}
+	found := map[string]runtime.Stats{}
+	for i := range containers {
+		c := &containers[i]
+		id, err := runtime.ParseIdentity(c.Labels)
+		if err != nil {
+			continue
+		}
+		s := m.last[c.ID]
+		if since := time.Since(s.Time); !s.Time.IsZero() {
+			s.CPUNanos += uint64(int64(since) / 1000 * m.load[id.Service] / int64(len(containers)))
+		}
+		s.Time, s.OnlineCPUs, s.Memory = time.Now(), 8, uint64(m.memory)
+		m.last[c.ID], found[c.ID] = s, s
+	}
+	return found
+}
+
+func (m *fakeMeter) Value(ctx context.Context, src *stack.MetricSource, at *Metered) (int64, error) {
+	m.mu.Lock()
+	value := m.value
+	m.mu.Unlock()
+	if value == nil {
+		return 0, errors.New("nobody answers")
+	}
+	return value(ctx, src, at)
+}
+
+// carry is how many millicores a service has to do from now on.
+func (m *fakeMeter) carry(service string, load int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.load[service] = load
+}
+
+func (m *fakeMeter) blindfold(blind bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.blind = blind
+}
+
+// calm is a balancer with no connections but those that a test says.
+type calm struct {
+	waiting func(balance.Key)
+
+	mu    sync.Mutex // protects pools
+	pools map[balance.Key]balance.PoolStatus
+}
+
+func (*calm) Apply(context.Context, []balance.Frontend) []balance.FrontendStatus { return nil }
+func (*calm) Route(balance.Key, balance.Routing) error                           { return nil }
+
+func (b *calm) Pool(k balance.Key) (balance.PoolStatus, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pools[k], true
+}
+
+// wait has so many clients wait for a service of the stack shop.
+func (b *calm) wait(service string, n int) {
+	k := balance.Key{Stack: "shop", Service: service}
+	b.mu.Lock()
+	st := b.pools[k]
+	st.Waiting = n
+	b.pools[k] = st
+	b.mu.Unlock()
+	if n > 0 {
+		b.waiting(k)
+	}
+}
+
+// metered is simulate with a meter and a balancer.
+func metered(t *testing.T, f func(t *testing.T, s *sim, m *fakeMeter, b *calm)) {
+	t.Helper()
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		m := &fakeMeter{load: map[string]int64{}, last: map[string]runtime.Stats{}}
+		b := &calm{pools: map[balance.Key]balance.PoolStatus{}}
+		s.meter = m
+		s.balancing = func(waiting func(balance.Key), _ func(balance.Key, string)) Balancer {
+			b.waiting = waiting
+			return b
+		}
+		s.reboot()
+		f(t, s, m, b)
+	})
+}
+
+// autoscaled scales a service to 6 replicas at most by cpu, of which each is to use
+// the half of the 100 millicores that it is promised.
+func autoscaled(edits ...func(*stack.Autoscale)) func(*stack.Service) {
+	return func(s *stack.Service) {
+		s.Placement.Reservation.CPU = 100
+		s.Autoscale = &stack.Autoscale{
+			Policy:  scaling.Policy{Max: 6, Metrics: []scaling.Metric{{Source: scaling.FromResource, Name: scaling.CPU, Utilization: 50}}},
+			Sources: []stack.MetricSource{{Kind: stack.MetricCPU}},
+		}
+		for _, edit := range edits {
+			edit(s.Autoscale)
+		}
+	}
+}
+
+// scaledTo is how a service is scaled.
+func (s *sim) scaledTo(service string) api.ServiceScaling {
+	s.t.Helper()
+	all, err := s.d.autoscaling(s.ctx, "shop")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, one := range all.Services {
+		if one.Service == service {
+			return one
+		}
+	}
+	s.t.Fatalf("service %s is not scaled: %+v", service, all)
+	return api.ServiceScaling{}
+}
+
+// counts fails the test unless so many replicas of a service are wanted and ready.
+func (s *sim) counts(service string, n int, when string) {
+	s.t.Helper()
+	if got := s.scaledTo(service); got.Replicas != n || got.Ready != n {
+		s.t.Errorf("%s: %d replicas of %s are wanted and %d ready, not %d: %s", when, got.Replicas, service, got.Ready, n, lastWhy(got))
+	}
+}
+
+func lastWhy(s api.ServiceScaling) string {
+	if s.Last == nil {
+		return "nothing was decided"
+	}
+	return s.Last.Why() + " " + s.Last.Held
+}
+
+// control pauses and resumes, puts to sleep and wakes.
+func (s *sim) control(op string, edits ...func(*api.AutoscaleRequest)) {
+	s.t.Helper()
+	req := &api.AutoscaleRequest{Op: op}
+	for _, edit := range edits {
+		edit(req)
+	}
+	_, err := s.d.controlScaling(s.ctx, "shop", req)
+	s.must(err)
+	synctest.Wait()
+}
+
+// replays fails the test unless the decisions of a service can be made again.
+func (s *sim) replays(service string) {
+	s.t.Helper()
+	r := s.scaledTo(service).Recording
+	if len(r.Steps) == 0 {
+		s.t.Errorf("no decision about %s is recorded", service)
+	}
+	if err := scalesim.Replay(r); err != nil {
+		s.t.Errorf("the decisions about %s cannot be made again: %v", service, err)
+	}
+}
+
+func TestScalesByLoad(t *testing.T) {
+	metered(t, func(_ *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 40)
+		s.settled(s.up(shop(svc("db", 1), svc("web", 1, autoscaled()))))
+		pass(2 * time.Minute)
+		s.counts("web", 1, "with little to do")
+		m.carry("web", 200)
+		pass(2 * time.Minute)
+		s.counts("web", 4, "with much to do")
+		m.carry("web", 1000)
+		pass(2 * time.Minute)
+		s.counts("web", 6, "with more than it may do")
+		m.carry("web", 60)
+		pass(4 * time.Minute)
+		s.counts("web", 6, "within the window")
+		pass(3 * time.Minute)
+		s.counts("web", 2, "after the window")
+		s.replays("web")
+		s.oracle()
+		s.replays("web")
+	})
+}
+
+// What is not measured never makes a service smaller.
+func TestMissingMetricsScaleNothingDown(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 200)
+		s.settled(s.up(shop(svc("web", 1, autoscaled()))))
+		pass(3 * time.Minute)
+		s.counts("web", 4, "with much to do")
+		m.blindfold(true)
+		m.carry("web", 10)
+		pass(time.Hour)
+		s.counts("web", 4, "while nothing can be measured")
+		if last := s.scaledTo("web").Last; last.Decision == nil || last.Decision.Reasons[len(last.Decision.Reasons)-1] != scaling.MetricsInvalid {
+			t.Errorf("decided %+v, want that too little is known", last.Decision)
+		}
+		m.blindfold(false)
+		pass(10 * time.Minute)
+		s.counts("web", 1, "once it can")
+		s.replays("web")
+		s.oracle()
+	})
+}
+
+// A value that hangs holds up no other service, and no other replica.
+func TestHangingMetric(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.value = func(ctx context.Context, _ *stack.MetricSource, at *Metered) (int64, error) {
+			if at.Container.Name != "shop-jobs-1" {
+				return 20_000, nil
+			}
+			<-ctx.Done()
+			return 0, errors.New("it did not answer in time")
+		}
+		m.carry("web", 200)
+		s.settled(s.up(shop(svc("web", 1, autoscaled()), svc("jobs", 2, autoscaled(func(a *stack.Autoscale) {
+			a.Policy.Metrics = []scaling.Metric{{Source: scaling.FromReplicas, Name: "waiting", AverageValue: 5000}}
+			a.Sources = []stack.MetricSource{{Kind: stack.MetricPrometheus, Port: health.Port{Number: 80}, Metric: "waiting"}}
+		})))))
+		pass(2 * time.Minute)
+		s.counts("web", 4, "beside one that hangs")
+		got := s.scaledTo("jobs")
+		if got.Replicas <= 2 || len(got.Last.Missing) != 1 || !strings.Contains(got.Last.Missing[0], "jobs/1, waiting: it did not answer in time") {
+			t.Errorf("%d replicas of jobs, missing %q, want more by the others, and why one is not counted", got.Replicas, got.Last.Missing)
+		}
+		s.replays("jobs")
+	})
+}
+
+// lookAt has the loop look at its scaling at another time, as if the clock had
+// jumped there.
+func (s *sim) lookAt(now time.Time) {
+	s.t.Helper()
+	synctest.Wait()
+	l := s.d.loop("shop")
+	if !l.scaling.CompareAndSwap(false, true) {
+		s.t.Fatal("a look is under way")
+	}
+	l.scale(s.ctx, now)
+	l.scaling.Store(false)
+	synctest.Wait()
+}
+
+// Fault 34: the clock jumps and comes back. What is decided by what is measured
+// stays, and the next decision does not wait for as long as the jump.
+func TestClockJumpsWhileScaling(t *testing.T) {
+	for _, jump := range []time.Duration{time.Hour, -time.Hour, -20000 * 24 * time.Hour} {
+		t.Run(jump.String(), func(t *testing.T) {
+			metered(t, func(_ *testing.T, s *sim, m *fakeMeter, _ *calm) {
+				m.carry("web", 140)
+				s.settled(s.up(shop(svc("web", 1, autoscaled()))))
+				pass(3 * time.Minute)
+				s.counts("web", 3, "before the jump")
+				s.lookAt(time.Now().Add(jump).Round(0))
+				pass(10 * time.Minute)
+				s.counts("web", 3, "after it")
+				m.carry("web", 240)
+				pass(time.Minute)
+				s.counts("web", 5, "with more to do")
+				s.oracle()
+			})
+		})
+	}
+}
+
+// Fault 35: the machine sleeps through several firings of a schedule. Only the last
+// of them counts, and once.
+func TestSleepingThroughSchedules(t *testing.T) {
+	two, four := 2, 4
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 40)
+		s.settled(s.up(shop(svc("web", 1, autoscaled(func(a *stack.Autoscale) {
+			a.Schedules = []timetable.Schedule{{Name: "odd", Cron: "0 1-23/2 * * *", Replicas: &two}, {Name: "even", Cron: "0 */2 * * *", Replicas: &four}}
+		})))))
+		pass(90 * time.Minute) // it is half past one, in a bubble that begins at midnight
+		s.counts("web", 2, "in an odd hour")
+		s.die()
+		<-s.gone
+		time.Sleep(9 * time.Hour)
+		s.boot()
+		pass(2 * time.Minute)
+		s.counts("web", 4, "in an even hour")
+		if last := s.scaledTo("web").Last; !strings.Contains(last.Schedule, "even") {
+			t.Errorf("by the schedule %q", last.Schedule)
+		}
+		events, _, _, _ := s.d.loop("shop").feed.since(0)
+		scaled := 0
+		for _, e := range events {
+			if e.Type == api.EventScale {
+				scaled++
+			}
+		}
+		if scaled != 1 {
+			t.Errorf("scaled %d times after the sleep, want once", scaled)
+		}
+	})
+}
+
+// The daemon dies after a decision, at each of the calls that carry it out.
+func TestDeathBetweenDecisionAndEffect(t *testing.T) {
+	for _, op := range []string{"create", "start"} {
+		t.Run(op, func(t *testing.T) {
+			metered(t, func(_ *testing.T, s *sim, m *fakeMeter, _ *calm) {
+				m.carry("web", 40)
+				s.settled(s.up(shop(svc("web", 1, autoscaled()))))
+				pass(2 * time.Minute)
+				died := false
+				s.engine.Inject(fake.Fault{Times: 1, Match: func(c fake.Call) bool {
+					if c.Op == op && !died {
+						died = true
+						s.die()
+					}
+					return false
+				}})
+				m.carry("web", 140)
+				<-s.gone
+				m.blindfold(true) // so that the next daemon knows nothing but what was stored
+				s.boot()
+				pass(2 * time.Minute)
+				s.counts("web", 3, "after the daemon's death")
+				s.oracle()
+			})
+		})
+	}
+}
+
+// A replica that never becomes ready is no reason for ever more of them.
+func TestReplicaThatNeverGetsReady(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		c := &checks{bad: map[string]bool{}, output: "told to fail"}
+		c.name = func(id string) string {
+			got, err := s.engine.Inspect(s.hand(), id)
+			if err != nil {
+				return ""
+			}
+			return got.Name
+		}
+		s.checks = c
+		s.reboot()
+		for slot := 2; slot <= 6; slot++ {
+			c.set(health.Readiness, fmt.Sprintf("shop-web-%d", slot), true)
+		}
+		m.carry("web", 90)
+		s.settled(s.up(shop(svc("web", 1, autoscaled(), probe(health.Readiness)))))
+		pass(20 * time.Minute)
+		if got := s.scaledTo("web"); got.Replicas != 2 || got.Ready != 1 {
+			t.Errorf("%d replicas, %d ready, want 2 and 1: %s", got.Replicas, got.Ready, lastWhy(got))
+		}
+		s.replays("web")
+	})
+}
+
+// Where no node takes another replica the number does not grow on, and it is said
+// why.
+func TestNoPlaceCapsTheNumber(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 2000)
+		s.up(onNodes(shop(svc("web", 1, reserves(100), autoscaled(func(a *stack.Autoscale) { a.Policy.Max = 50 }))), edge("edge-1", 256)))
+		pass(5 * time.Minute)
+		first := s.scaledTo("web")
+		pass(20 * time.Minute)
+		got := s.scaledTo("web")
+		if got.Replicas != first.Replicas || got.Replicas >= 10 || got.Ready != 2 {
+			t.Errorf("%d replicas are wanted, then %d, and %d ready; want no more than at first, and 2", first.Replicas, got.Replicas, got.Ready)
+		}
+		if !strings.Contains(got.Last.Capped, "no node takes web/") || !strings.Contains(got.Last.Why(), "memory") {
+			t.Errorf("it does not say why: %q", got.Last.Why())
+		}
+	})
+}
+
+// byHand scales web as somebody does by a command.
+func (s *sim) byHand(n int) {
+	s.t.Helper()
+	acc, err := s.d.act(s.ctx, "shop", &api.ActionRequest{Op: "scale", Scale: map[string]int{"web": n}})
+	s.must(err)
+	s.settled(acc)
+}
+
+// What somebody scaled by hand stays until it is resumed or declared again, and
+// goes on from there.
+func TestScaledByHand(t *testing.T) {
+	ends := map[string]func(s *sim, st *stack.Stack){
+		"resume": func(s *sim, _ *stack.Stack) { s.control(api.AutoscaleResume) },
+		"up":     func(s *sim, st *stack.Stack) { s.settled(s.up(st)) },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+				m.carry("web", 40)
+				st := shop(svc("web", 1, autoscaled()))
+				s.settled(s.up(st))
+				pass(10 * time.Minute)
+				s.byHand(5)
+				pass(time.Hour)
+				s.counts("web", 5, "by hand")
+				if got := s.scaledTo("web"); !got.ByHand || !strings.Contains(got.Last.Held, "scaled by hand") {
+					t.Errorf("it does not say that it is held: %+v", got.Last)
+				}
+				s.reboot()
+				pass(10 * time.Minute)
+				s.counts("web", 5, "with another daemon")
+				end(s, st)
+				pass(2 * time.Minute)
+				s.counts("web", 5, "within the window")
+				pass(10 * time.Minute)
+				s.counts("web", 1, "after it")
+				s.replays("web")
+				s.oracle()
+			})
+		})
+	}
+}
+
+func TestPausedAutoscaling(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 40)
+		s.settled(s.up(shop(svc("web", 1, autoscaled()))))
+		s.control(api.AutoscalePause)
+		m.carry("web", 200)
+		pass(10 * time.Minute)
+		s.counts("web", 1, "paused")
+		if got := s.scaledTo("web"); got.Last.Desired != 4 || !strings.Contains(got.Last.Held, "paused") {
+			t.Errorf("it does not tell what it would do: %+v", got.Last)
+		}
+		s.control(api.AutoscaleResume)
+		pass(time.Minute)
+		s.counts("web", 4, "resumed")
+		s.replays("web")
+	})
+}
+
+// A command that comes while it is measured is not undone by what was decided
+// before it.
+func TestCommandDuringAMeasurement(t *testing.T) {
+	metered(t, func(_ *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		asked, answer := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		m.value = func(ctx context.Context, _ *stack.MetricSource, _ *Metered) (int64, error) {
+			once.Do(func() { close(asked) })
+			select {
+			case <-answer:
+			case <-ctx.Done():
+			}
+			return 100_000, nil
+		}
+		s.settled(s.up(shop(svc("web", 1, autoscaled(func(a *stack.Autoscale) {
+			a.Policy.Metrics = []scaling.Metric{{Source: scaling.FromExternal, Name: "queue", AverageValue: 1000}}
+			a.Sources = []stack.MetricSource{{Kind: stack.MetricWebhook, URL: "http://queue"}}
+		})))))
+		<-asked
+		s.control(api.AutoscalePause)
+		close(answer)
+		pass(5 * time.Minute)
+		s.counts("web", 1, "paused while it was measured")
+	})
+}
+
+// idles puts a service to rest after five minutes.
+func idles(do scaling.IdleAction) func(*stack.Autoscale) {
+	return func(a *stack.Autoscale) { a.Idle = &scaling.Idle{After: 5 * time.Minute, Do: do} }
+}
+
+// A service that nobody uses rests, and wakes with all that it depends on when
+// somebody comes.
+func TestIdleServicesRestAndWake(t *testing.T) {
+	want := map[scaling.IdleAction]string{
+		scaling.IdleStop:  "shop-db-1=exited shop-web-1=exited",
+		scaling.IdlePause: "shop-db-1=paused shop-web-1=paused",
+		// a throttled one runs on
+		scaling.IdleThrottle: "shop-db-1=running shop-web-1=running",
+	}
+	for do, rests := range want {
+		t.Run(string(do), func(t *testing.T) {
+			metered(t, func(t *testing.T, s *sim, m *fakeMeter, b *calm) {
+				m.carry("web", 20)
+				s.settled(s.up(shop(svc("db", 1, autoscaled(idles(do))), svc("web", 1, autoscaled(idles(do)), after("db", stack.Started)))))
+				runs := "shop-db-1=running shop-web-1=running"
+				pass(4 * time.Minute)
+				if got := s.list(); got != runs || s.scaledTo("web").Rest != nil {
+					t.Errorf("before its time: %s", got)
+				}
+				pass(2 * time.Minute)
+				if got := s.list(); got != rests || s.scaledTo("web").Rest == nil || s.scaledTo("db").Rest == nil {
+					t.Errorf("idle: %s, want %s\n%s", got, rests, s.plan("shop"))
+				}
+				if cpus := s.get("shop-web-1").Limits.NanoCPUs; (do == scaling.IdleThrottle) != (cpus > 0) {
+					t.Errorf("idle: limited to %d nanocores", cpus)
+				}
+				s.reboot()
+				pass(10 * time.Minute)
+				if got := s.list(); got != rests {
+					t.Errorf("with another daemon: %s, want %s", got, rests)
+				}
+				b.wait("web", 1)
+				pass(5 * time.Second)
+				b.wait("web", 0)
+				pass(3 * time.Minute)
+				if got := s.list(); got != runs || s.scaledTo("web").Rest != nil || s.scaledTo("db").Rest != nil {
+					t.Errorf("woken: %s\n%s", got, s.plan("shop"))
+				}
+				if cpus := s.get("shop-web-1").Limits.NanoCPUs; cpus != 0 {
+					t.Errorf("woken: limited to %d nanocores", cpus)
+				}
+				pass(3 * time.Minute)
+				if got := s.list(); got != rests {
+					t.Errorf("idle again: %s, want %s", got, rests)
+				}
+				s.oracle()
+			})
+		})
+	}
+}
+
+// What was put to sleep by command sleeps until it is woken, and does not go back
+// to sleep at once.
+func TestSleepAndWake(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, _ *fakeMeter, _ *calm) {
+		s.settled(s.up(shop(svc("db", 1), svc("web", 2, autoscaled(idles(scaling.IdlePause))))))
+		pass(time.Minute)
+		s.control(api.AutoscaleSleep, func(r *api.AutoscaleRequest) { r.Services, r.Do = []string{"web"}, scaling.IdleStop })
+		pass(time.Hour)
+		if got := s.list(); got != "shop-db-1=running shop-web-1=exited shop-web-2=exited" {
+			t.Errorf("asleep: %s", got)
+		}
+		s.control(api.AutoscaleWake)
+		pass(4 * time.Minute)
+		if got := s.list(); got != "shop-db-1=running shop-web-1=running shop-web-2=running" {
+			t.Errorf("woken: %s\n%s", got, s.plan("shop"))
+		}
+		pass(2 * time.Minute)
+		if got := s.list(); got != "shop-db-1=running shop-web-1=paused shop-web-2=paused" {
+			t.Errorf("idle again: %s\n%s", got, s.plan("shop"))
+		}
+		s.oracle()
+	})
+}
+
+// Limits that are too large are lowered in place, and never below what is used.
+func TestResizesInPlace(t *testing.T) {
+	const use, limit = 300 << 20, 4 << 30
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.memory = use
+		m.carry("web", 50)
+		s.settled(s.up(shop(svc("web", 1, func(svc *stack.Service) {
+			svc.Spec.Limits = runtime.Limits{NanoCPUs: 4e9, Memory: limit}
+			svc.Vertical = &stack.Vertical{Mode: stack.Resize}
+		}))))
+		first, least := s.get("shop-web-1"), int64(limit)
+		for range 12 {
+			pass(time.Hour)
+			least = min(least, s.get("shop-web-1").Limits.Memory)
+		}
+		got := s.get("shop-web-1")
+		if got.Limits.Memory >= limit/2 || got.Limits.NanoCPUs >= 2e9 || got.Limits.NanoCPUs < 50e6 {
+			t.Errorf("limits are %d bytes and %d nanocores after half a day: %+v", got.Limits.Memory, got.Limits.NanoCPUs, s.scaledTo("web").Sizing)
+		}
+		if least < use {
+			t.Errorf("%d bytes were allowed of %d in use", least, use)
+		}
+		if got.ID != first.ID || !got.Started.Equal(first.Started) {
+			t.Error("it was replaced or restarted")
+		}
+	})
+}
+
+// An up that says nothing of the number keeps what the autoscaler has decided.
+func TestUpKeepsTheNumber(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 200)
+		st := shop(svc("web", 1, autoscaled()))
+		s.settled(s.up(st))
+		pass(3 * time.Minute)
+		calls := s.now()
+		s.settled(s.up(st))
+		pass(time.Minute)
+		s.counts("web", 4, "after another up")
+		if n := s.now(); n != calls {
+			t.Errorf("the up changed something:\n%s", strings.Join(s.calls()[calls:], "\n"))
+		}
+		if got := s.d.loop("shop").desired().Services["web"]; got.Want != reconcile.WantRunning || valueOr(got.Auto, 0) != 4 {
+			t.Errorf("kept: %+v", got)
+		}
+	})
+}
