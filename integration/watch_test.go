@@ -20,10 +20,11 @@ type watch struct {
 
 	mu      sync.Mutex // protects what follows
 	changed chan struct{}
-	count   map[string]int             // by action
-	byID    map[string]map[string]int  // by container ID and action
-	created []string                   // IDs in order
-	live    map[string]map[string]bool // by service/slot/revision: IDs that run
+	count   map[string]int                  // by action
+	byID    map[string]map[string]int       // by container ID and action
+	first   map[string]map[string]time.Time // by container ID and action: when it was first seen
+	created []string                        // IDs in order
+	live    map[string]map[string]bool      // by service/slot/revision: IDs that run
 	broken  []string
 }
 
@@ -33,7 +34,7 @@ func (w *world) watchProject() *watch {
 	w.t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	x := &watch{w: w, stop: stop, done: make(chan struct{}), changed: make(chan struct{}),
-		count: map[string]int{}, byID: map[string]map[string]int{}, live: map[string]map[string]bool{}}
+		count: map[string]int{}, byID: map[string]map[string]int{}, first: map[string]map[string]time.Time{}, live: map[string]map[string]bool{}}
 	messages, failed := w.raw.Events(ctx, events.ListOptions{Filters: w.byProject()})
 	go func() {
 		defer close(x.done)
@@ -70,7 +71,10 @@ func (x *watch) note(m events.Message) {
 	action, id := string(m.Action), m.Actor.ID
 	x.count[action]++
 	if x.byID[id] == nil {
-		x.byID[id] = map[string]int{}
+		x.byID[id], x.first[id] = map[string]int{}, map[string]time.Time{}
+	}
+	if x.first[id][action].IsZero() {
+		x.first[id][action] = time.Unix(0, m.TimeNano)
 	}
 	x.byID[id][action]++
 	labels := m.Actor.Attributes
@@ -121,4 +125,24 @@ func (x *watch) saw(action, id string) int {
 		return x.count[action]
 	}
 	return x.byID[id][action]
+}
+
+// at is when an action of a container was first seen; zero: it was not.
+func (x *watch) at(id, action string) time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.first[id][action]
+}
+
+// firstOf is when an action was first seen of any container; zero: it was not.
+func (x *watch) firstOf(action string) time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var first time.Time
+	for _, at := range x.first {
+		if t := at[action]; !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
 }
