@@ -545,7 +545,6 @@ func (v *view) minReady(svc *stack.Service) time.Duration {
 	return r.minReady
 }
 
-
 // newFails says why a new container has failed: before it was ready for long
 // enough, or so soon after its start that its revision is to blame.
 func (v *view) newFails(svc *stack.Service, r *Rollout, p *SlotProgress, cur *member) string {

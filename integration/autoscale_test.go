@@ -1,0 +1,124 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-dev/berth/internal/api"
+)
+
+// scaling is what the daemon says of the example's one scaled service.
+func (w *world) scaling(args func(...string) []string) (s api.ServiceScaling, err error) {
+	w.t.Helper()
+	res := w.berth(args("autoscale", "status", "--format", "json")...)
+	var all []api.ServiceScaling
+	if err := json.Unmarshal([]byte(res.stdout), &all); err != nil {
+		return s, fmt.Errorf("%w: %s", err, res)
+	}
+	if len(all) != 1 {
+		return s, fmt.Errorf("%d services: %s", len(all), res)
+	}
+	return all[0], nil
+}
+
+// burn keeps a page busy with so many clients until the returned function is called.
+func (w *world) burn(url string, clients int) (stop func()) {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var wg sync.WaitGroup
+	for range clients {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = ask(ctx, client, url) // it is the load that counts
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// Under load the service gets more replicas, after it fewer, then it is put to
+// rest, and the next connection wakes it; what was decided can be decided again.
+func TestAutoscale(t *testing.T) {
+	w, base, args := exampleWorld(t, "autoscale", "PORT")
+	w.must(args("build")...)
+	w.must(args("up", "-d", "--wait")...)
+	stop := w.burn(base, 4)
+	w.eventually(90*time.Second, func() error {
+		s, err := w.scaling(args)
+		if err != nil || s.Ready < 3 {
+			return fmt.Errorf("%d replicas are ready, want 3 or more (%v)", s.Ready, err) //nolint:errorlint // there may be none
+		}
+		return nil
+	})
+	record := w.must(args("autoscale", "record")...)
+	stop()
+	w.eventually(120*time.Second, func() error {
+		s, err := w.scaling(args)
+		if err != nil || s.Replicas != 1 || s.Rest == nil {
+			return fmt.Errorf("%d replicas, at rest: %v, want 1 at rest (%v)", s.Replicas, s.Rest, err) //nolint:errorlint // there may be none
+		}
+		return nil
+	})
+	w.eventually(30*time.Second, func() error {
+		if state := w.one("web").State; state != "paused" {
+			return fmt.Errorf("the replica is %s, not paused", state)
+		}
+		return nil
+	})
+
+	client := &http.Client{Timeout: 10 * time.Second}
+	began := time.Now()
+	if _, err := ask(t.Context(), client, base); err != nil {
+		t.Errorf("nobody was woken: %v", err)
+	}
+	t.Logf("woken and answered within %s", time.Since(began).Round(time.Millisecond))
+
+	file := filepath.Join(w.base, "run.json")
+	if err := os.WriteFile(file, []byte(record.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := w.must(args("autoscale", "simulate", "--recording", file)...)
+	if !strings.Contains(again.stdout, "all the same") {
+		t.Errorf("the recorded decisions are not decided again: %s", again)
+	}
+}
+
+// A stack is put to sleep and woken by hand, and a number given by hand holds the
+// autoscaler.
+func TestSleepAndHeldScale(t *testing.T) {
+	w, base, args := exampleWorld(t, "autoscale", "PORT")
+	w.must(args("build")...)
+	w.must(args("up", "-d", "--wait")...)
+	w.must(args("scale", "web=2")...)
+	s, err := w.scaling(args)
+	if err != nil || !s.ByHand || s.Replicas != 2 {
+		t.Errorf("after scale web=2: %+v, %v", s, err)
+	}
+	w.must(args("sleep")...)
+	w.eventually(30*time.Second, func() error {
+		for _, c := range w.service("web") {
+			if c.State != "paused" {
+				return fmt.Errorf("%s is %s", c.Names[0], c.State)
+			}
+		}
+		return nil
+	})
+	w.must(args("wake")...)
+	w.fetched(base)
+	w.must(args("autoscale", "resume")...)
+	w.eventually(30*time.Second, func() error {
+		s, err := w.scaling(args)
+		if err != nil || s.ByHand {
+			return fmt.Errorf("still held (%v)", err) //nolint:errorlint // there may be none
+		}
+		return nil
+	})
+}
