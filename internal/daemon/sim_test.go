@@ -51,6 +51,7 @@ type sim struct {
 	checks     health.Maker                                                 // nil: there are no results
 	relay      func(context.Context) (string, []string, error)              // nil: there is no program for relays
 	boundaries func(context.Context, runtime.EngineInfo, string) Boundaries // nil: none can be made
+	newer      NewerImage                                                   // nil: an image is followed by itself
 }
 
 // simulate runs a test in a bubble, with a daemon that runs. The engine holds the image "app".
@@ -84,7 +85,7 @@ func (s *sim) boot() {
 	d, err := New(Config{
 		Engine: s.engine, Dirs: s.dirs, Version: "test", Parallel: 2,
 		Log: zerolog.New(s.log).With().Timestamp().Logger(), Boundaries: s.boundaries, Relay: s.relay,
-		Probing: Probing{Checks: s.checks, Local: true}, Balancing: s.balancing, Meter: s.meter, LocalEngine: s.balancing != nil,
+		Probing: Probing{Checks: s.checks, Local: true}, NewerImage: s.newer, Balancing: s.balancing, Meter: s.meter, LocalEngine: s.balancing != nil,
 	})
 	if err != nil {
 		s.t.Fatal(err)
