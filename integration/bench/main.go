@@ -78,6 +78,7 @@ func measurements() []measurement {
 		{[]string{"restart"}, (*bench).restart},
 		{[]string{"wake"}, (*bench).wake},
 		{[]string{"idle"}, (*bench).idle},
+		{[]string{"meter"}, (*bench).meter},
 		{[]string{"plan"}, (*bench).plan},
 		{[]string{"rollplan"}, (*bench).rollplan},
 	}
