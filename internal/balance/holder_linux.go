@@ -13,9 +13,9 @@ import (
 	"syscall"
 )
 
-// holderOf returns the process that holds a port which could not be bound; nil where
+// HolderOf returns the process that holds a port which could not be bound; nil where
 // that cannot be told: its sockets may be another user's, or the error another one.
-func holderOf(f Frontend, err error) *Process {
+func HolderOf(f Frontend, err error) *Process {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return nil
 	}

@@ -2,5 +2,5 @@
 
 package balance
 
-// holderOf returns the process that holds a port; this system does not tell.
-func holderOf(Frontend, error) *Process { return nil }
+// HolderOf returns the process that holds a port; this system does not tell.
+func HolderOf(Frontend, error) *Process { return nil }

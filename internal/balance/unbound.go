@@ -7,7 +7,7 @@ import (
 
 // unbound is the status of a frontend that cannot be listened at.
 func unbound(f Frontend, err error) FrontendStatus {
-	return FrontendStatus{Frontend: f, Reason: unboundReason(err), Holder: holderOf(f, err)}
+	return FrontendStatus{Frontend: f, Reason: unboundReason(err), Holder: HolderOf(f, err)}
 }
 
 func unboundReason(err error) string {

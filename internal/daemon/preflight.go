@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-dev/berth/internal/balance"
 	"github.com/berth-dev/berth/internal/reconcile"
 	"github.com/berth-dev/berth/runtime"
 )
@@ -158,12 +159,21 @@ func (d *Daemon) portTaken(stack string, p runtime.Port, port uint16, others []r
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(p.HostIP, strconv.Itoa(int(port)))) // #nosec G102 -- the address the user asked for, closed at once
 	if err != nil && strings.Contains(err.Error(), "address already in use") {
-		return "a process of this machine listens on it already; stop it or choose another port"
+		return aProcess(port, err) + " listens on it already; stop it or choose another port"
 	}
 	if err == nil {
 		_ = l.Close()
 	}
 	return ""
+}
+
+// aProcess names the process that holds a TCP port, as far as that can be told.
+func aProcess(port uint16, err error) string {
+	p := balance.HolderOf(balance.Frontend{Protocol: balance.TCP, Port: port}, err)
+	if p == nil {
+		return "a process of this machine"
+	}
+	return fmt.Sprintf("process %d (%s)", p.PID, p.Command)
 }
 
 // overlap reports whether two host addresses can meet on one port.
