@@ -59,7 +59,7 @@ type scaled struct {
 
 	begun    scaling.State // before the first of steps
 	steps    []scalesim.Step
-	last     *api.Scaling    // never changed once it is here
+	last     *api.Scaling // never changed once it is here
 	due      time.Time
 	sizeDue  time.Time
 	rested   bool                     // it did not run when it was last looked at, or not fully

@@ -305,7 +305,7 @@ func TestEveryCallOfARolloutFailsOnce(t *testing.T) {
 	} {
 		for k := 0; k < total && !t.Failed(); k++ {
 			t.Run(fmt.Sprint(name, k+1), func(t *testing.T) {
-				watched(t, overlapping(fake.Options{}), 2, func(t *testing.T, s *sim, w *watch) {
+				watched(t, overlapping(fake.Options{}), 2, func(_ *testing.T, s *sim, w *watch) {
 					f := fault
 					f.Skip, f.Times = k, 1
 					f.Match = func(c fake.Call) bool { return slices.Contains(changes, c.Op) }

@@ -29,4 +29,3 @@ func TestTagMovesDuringARollout(t *testing.T) {
 		s.oracle()
 	})
 }
-

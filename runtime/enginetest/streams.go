@@ -218,7 +218,7 @@ func (x *fixture) echoes(id, text string) {
 		x.Fatalf("ended with %v after writing %q", err, out)
 	}
 	cancel()
-	_ = <-done // given up: the error says so or not
+	<-done //nolint:errcheck // given up: the error says so or not
 	x.ok(typed.Close())
 	equal(x, "state", x.inspect(id).State, runtime.Running)
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"syscall"
 	"time"
 )
@@ -110,8 +111,8 @@ func serve(ctx context.Context, l net.Listener, o options) error {
 func leak() {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	var all []byte
-	for ; ; <-tick.C {
+	for all := make([]byte, 0, 1<<20); ; <-tick.C {
 		all = append(all, bytes.Repeat([]byte{1}, 1<<20)...)
+		goruntime.KeepAlive(all)
 	}
 }
