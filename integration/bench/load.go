@@ -11,11 +11,13 @@ import (
 )
 
 // How many clients ask for a page at once, half of them on connections that they
-// keep and half each time on a new one; how long each rests between; and how long it
-// waits for a connection and for an answer.
+// keep and half each time on a new one; how often each asks; and how long it waits
+// for a connection and for an answer. Between two requests of one connection lies
+// more than the drainIdle of [rolling]: one that is asked more often keeps its
+// replica until the drain is over.
 const (
-	clients     = 8
-	pace        = 10 * time.Millisecond
+	clients     = 64
+	pace        = 100 * time.Millisecond
 	connectMost = time.Second
 	answerMost  = 10 * time.Second
 )
