@@ -35,7 +35,7 @@ type options struct {
 	version string
 	ready   time.Duration // how long it takes to be ready
 	flaw    string
-	flap    time.Duration // for how long it is ready in every other second only
+	flap    time.Duration // for how long it is ready in every third second only
 	work    time.Duration // how long each page takes
 }
 
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.version, "version", "1", "what the page says")
 	flags.DurationVar(&o.ready, "ready-after", 0, "how long it takes to be ready")
 	flags.StringVar(&o.flaw, "flaw", "", "what is wrong with this version")
-	flags.DurationVar(&o.flap, "flap", 0, "for how long it is ready in every other second only")
+	flags.DurationVar(&o.flap, "flap", 0, "for how long it is ready in every third second only")
 	flags.DurationVar(&o.work, "work", 0, "how long each page takes")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -80,7 +80,7 @@ func serve(ctx context.Context, l net.Listener, o options) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if age := time.Since(began); o.flaw == "unready" || age < o.ready || age < o.flap && age/time.Second%2 == 1 {
+		if age := time.Since(began); o.flaw == "unready" || age < o.ready || age < o.flap && age/time.Second%3 != 0 {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 		}
 	})
