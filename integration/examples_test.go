@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -44,14 +45,23 @@ func makeExamples(t *testing.T) {
 	}
 }
 
+// freePort finds a port that nothing listens at. It is below those that the kernel
+// gives to outgoing connections, which a load would take meanwhile.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, ephemeral = 20_000, 32_768
+	var last error
+	for range 100 {
+		port := lowest + rand.IntN(ephemeral-lowest) // #nosec G404 -- a port of a test
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":"+strconv.Itoa(port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
+		last = err
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no port is free: %v", last)
+	return 0
 }
 
 // fetch returns a page's body, or an error for anything but 2xx.

@@ -296,10 +296,10 @@ func TestRolloutIgnoredStopSignal(t *testing.T) {
 	}
 }
 
-// A version whose readiness flaps each second gets no further until it is ready for
+// A version whose readiness flaps, for two seconds of three, gets no further until it is ready for
 // minReady without a break; the old containers serve on.
 func TestRolloutFlappingReadiness(t *testing.T) {
-	const flap = 5 * time.Second
+	const flap = 3 * time.Second
 	r := newFaulty(t, faultyPage)
 	r.setenv("MINREADY", "3s")
 	if res := r.with(nil, "--wait"); res.code != 0 {
@@ -333,7 +333,7 @@ func TestAtomicUp(t *testing.T) {
     image: ${REF}
     command: ["serve", "--version", "${VERSION:-1}", "--flaw", "${WORKER_FLAW:-}"]
     depends_on: {web: {condition: service_started}}
-    deploy: {update_config: {monitor: 4s}}
+    deploy: {update_config: {monitor: 3s}}
 `)
 	if res := r.with(nil, "--wait"); res.code != 0 {
 		t.Fatal(res)
