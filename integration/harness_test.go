@@ -437,6 +437,10 @@ func (w *world) nothingLeft() {
 	}
 }
 
+// maxDaemons is more than the daemons of one world: one that was replaced may
+// still let its connections finish.
+const maxDaemons = 100
+
 // cleanUp leaves artefacts when the test failed, ends the daemon and removes
 // what is left of the project.
 func (w *world) cleanUp() {
@@ -445,7 +449,11 @@ func (w *world) cleanUp() {
 	if w.t.Failed() {
 		w.artefacts(ctx)
 	}
-	if pid := w.daemonPID(); pid != 0 {
+	for range maxDaemons {
+		pid := w.daemonPID()
+		if pid == 0 {
+			break
+		}
 		w.signalDaemon(pid, syscall.SIGCONT)
 		w.signalDaemon(pid, syscall.SIGKILL)
 	}
