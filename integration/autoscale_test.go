@@ -122,3 +122,40 @@ func TestSleepAndHeldScale(t *testing.T) {
 		return nil
 	})
 }
+
+// Limits that do not fit are changed in place: the container is the same one, in
+// the same run, and its cgroup has the new limit.
+func TestResizedInPlace(t *testing.T) {
+	w := newWorld(t, "")
+	w.compose(`
+services:
+  web:
+    image: IMAGE
+    command: ["sleep"]
+    mem_limit: 32m
+    cpus: 0.25
+    x-berth:
+      resources: {mode: auto, min: {memory: 48M, cpus: 0.5}}
+`)
+	w.must("up", "-d", "--wait")
+	before := w.inspect(w.one("web").ID)
+	const memory, cpus = 48 << 20, 500_000_000
+	w.eventually(60*time.Second, func() error {
+		now := w.inspect(before.ID)
+		if now.HostConfig.Memory != memory || now.HostConfig.NanoCPUs != cpus {
+			return fmt.Errorf("the limits are %d bytes and %d nanocores, want %d and %d", now.HostConfig.Memory, now.HostConfig.NanoCPUs, int64(memory), int64(cpus))
+		}
+		return nil
+	})
+	after := w.inspect(before.ID)
+	if after.State.StartedAt != before.State.StartedAt || after.RestartCount != 0 {
+		t.Errorf("it was restarted: %s, then %s", before.State.StartedAt, after.State.StartedAt)
+	}
+	if plan := w.berth("plan"); plan.code != 0 {
+		t.Errorf("the file's own limits should not be a change: %s", plan)
+	}
+	explained := w.must("explain", "web").stdout
+	if !strings.Contains(explained, "48") {
+		t.Errorf("explain does not tell of the size: %s", explained)
+	}
+}

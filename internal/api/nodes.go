@@ -103,8 +103,9 @@ type Explained struct {
 
 // ExplainedService is what the replicas of a service have in common.
 type ExplainedService struct {
-	Rollout   RolloutStatus `json:"rollout"`
-	Published []Published   `json:"published,omitempty"` // by the balancer
+	Labels    map[string]string `json:"labels,omitempty"` // deploy.labels
+	Rollout   RolloutStatus     `json:"rollout"`
+	Published []Published       `json:"published,omitempty"` // by the balancer
 	// Traffic is nil where the balancer does nothing for the service. Where one
 	// replica was asked for, it has the containers of that one alone.
 	Traffic *Traffic `json:"traffic,omitempty"`

@@ -18,6 +18,9 @@ func (a *app) printService(w io.Writer, s *api.ExplainedService, now time.Time) 
 	row := newRolloutRow(&s.Rollout)
 	_, _ = fmt.Fprintln(w, sanitize("service "+row.Service)) // the caller's Flush reports errors
 	line := func(name, text string) { _, _ = fmt.Fprintf(w, "  %-10s %s\n", name+":", sanitize(text)) }
+	for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
+		line("label", key+"="+s.Labels[key])
+	}
 	line("rollout", rolloutLine(&row, now))
 	for _, note := range row.notes(now) {
 		line("rollout", note)

@@ -374,6 +374,10 @@ func (k *scaleLook) observe(dec *scaling.Decision) {
 // once a minute, as the Kubernetes recommender does.
 const sizeEvery = time.Minute
 
+// sizeFirst is how soon the first look is followed by another: usage is what lies
+// between two.
+const sizeFirst = 5 * time.Second
+
 // size adds what replicas use to what is known of the service, and sets limits
 // that fit better.
 func (k *scaleLook) size(ctx context.Context) {
@@ -382,6 +386,9 @@ func (k *scaleLook) size(ctx context.Context) {
 	defer cancel()
 	var usage map[string]scaling.Usage
 	usage, k.s.sized = k.usage(ctx, k.s.sized) // a policy's own window is another
+	if len(usage) == 0 {
+		k.s.sizeDue = k.now.Add(sizeFirst)
+	}
 	if k.s.History == nil {
 		k.s.History = &vertical.History{}
 	}

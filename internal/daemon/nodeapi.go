@@ -133,10 +133,11 @@ func (d *Daemon) explain(ctx context.Context, stackName, service string, slot in
 		}
 		out.Replicas = append(out.Replicas, l.explanationLocked(e))
 	}
-	if len(out.Replicas) == 0 {
+	if len(out.Replicas) == 0 && slot != 0 { // a service scaled to none has none
 		return nil, notFound("explain", string(reconcile.ReplicaKey(service, slot)), "there is no such replica")
 	}
 	out.Services = []api.ExplainedService{{
+		Labels:  l.record.Desired.Stack.Service(service).Labels,
 		Rollout: l.rolloutLocked(service), Published: d.balancing.publishedOf(stackName, service), Traffic: l.trafficLocked(service, slot),
 		Scaling: l.scalingLocked(service, time.Now()),
 	}}

@@ -213,13 +213,15 @@ x-other: {anything: goes}
 		"compose.yaml:4: TAG: the variable TAG is not set; it counts as empty",
 		"compose.yaml:5: services.web.restart: deploy.restart_policy is given too and wins; this has no effect",
 		`compose.yaml:10: services.web.deploy.placement.constraints.0: "ab == b" can never match: no property of a node is called ab, so no replica is placed`,
-		"compose.yaml:11: services.web.deploy.labels: not carried out: a plain engine keeps no labels of a service; use labels: of the service itself for its containers",
 		"compose.yaml:12: services.web.ports: has no effect with network_mode: host",
 		"sub/more.yaml:1: x-berth: has no effect in an included file; move it to the file that includes this one",
 		"sub/more.yaml:7: services.job.deploy.endpoint_mode: the service's name resolves to all its containers: an address that leads to ready replicas needs to know their ports; give expose: or ports: at least one",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+	if labels := got.Stack.Service("web").Labels; len(labels) == 0 {
+		t.Error("deploy.labels are not kept")
 	}
 }
 

@@ -141,6 +141,9 @@ type Service struct {
 	PostStart          []Hook        `json:"postStart,omitempty"` // run in the container after it has started
 	PreStop            []Hook        `json:"preStop,omitempty"`   // run in the container before it is stopped
 	Develop            bool          `json:"-"`
+	// Labels are deploy.labels: what the file says of the service itself, not of its
+	// containers. They are kept and shown, and change nothing.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Update and RollBack are how replicas are replaced by another revision, and by
 	// the last good one after that has failed; Rollout is what Berth adds to both.
 	Update   Update  `json:"update"`

@@ -264,7 +264,7 @@ func deployTable() []Support {
 			key{"mode", "replicated, global, replicated-job, global-job; global: one replica on each virtual node that takes it"},
 			key{"replicas", "not with the global modes; of a replicated-job: how many are run at once, each until it exits with 0"},
 		),
-		refused(p, key{"labels", "a plain engine keeps no labels of a service; use labels: of the service itself for its containers"}),
+		carried(p, key{"labels", "kept with the stack and shown by explain; labels: of the service itself are those of its containers"}),
 		carried(p,
 			key{"update_config", "how a changed service is replaced, and one that changes its node; not with the job modes"},
 			key{"update_config.parallelism", "default 1; 0: all at once"},

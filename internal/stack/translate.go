@@ -145,6 +145,7 @@ func (t *translator) service(c types.ServiceConfig) (Service, error) {
 	}
 	if c.Deploy != nil {
 		s.Update, s.RollBack = updateOf(c.Deploy.UpdateConfig), updateOf(c.Deploy.RollbackConfig)
+		s.Labels = c.Deploy.Labels
 	}
 	spec := &s.Spec
 	spec.Limits = limits(c)
