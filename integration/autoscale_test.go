@@ -68,8 +68,9 @@ func TestAutoscale(t *testing.T) {
 		return nil
 	})
 	w.eventually(30*time.Second, func() error {
-		if state := w.one("web").State; state != "paused" {
-			return fmt.Errorf("the replica is %s, not paused", state)
+		list := w.service("web")
+		if len(list) != 1 || list[0].State != "paused" {
+			return fmt.Errorf("there are %d containers, want one that is paused", len(list))
 		}
 		return nil
 	})
@@ -135,11 +136,11 @@ services:
     mem_limit: 32m
     cpus: 0.25
     x-berth:
-      resources: {mode: auto, min: {memory: 48M, cpus: 0.5}}
+      resources: {mode: auto, min: {memory: 48M, cpus: 0.5}, max: {memory: 64M, cpus: 0.5}}
 `)
 	w.must("up", "-d", "--wait")
 	before := w.inspect(w.one("web").ID)
-	const memory, cpus = 48 << 20, 500_000_000
+	const memory, cpus = 64 << 20, 500_000_000
 	w.eventually(60*time.Second, func() error {
 		now := w.inspect(before.ID)
 		if now.HostConfig.Memory != memory || now.HostConfig.NanoCPUs != cpus {
@@ -155,7 +156,7 @@ services:
 		t.Errorf("the file's own limits should not be a change: %s", plan)
 	}
 	explained := w.must("explain", "web").stdout
-	if !strings.Contains(explained, "48") {
+	if !strings.Contains(explained, "64") {
 		t.Errorf("explain does not tell of the size: %s", explained)
 	}
 }

@@ -303,6 +303,10 @@ func (k *scaleLook) rest() {
 		st.Rest = nil
 		if dec.Rest {
 			st.Rest = &reconcile.Rest{Do: dec.Do, Why: dec.Reason, Since: k.now}
+			least := max(1, valueOr(k.svc.Autoscale.Policy.Min, 1)) // it comes back with no more
+			if k.d.Replicas(k.svc) > least {
+				st.Auto = &least
+			}
 		}
 	})
 }

@@ -45,6 +45,22 @@ func (v *view) takesOver(svc *stack.Service, slot int, cur *member) bool {
 	}
 }
 
+// awaits holds a replica whose successor does not take over yet, so that nobody
+// takes the update for done.
+func (v *view) awaits(svc *stack.Service, slot int, cur, old *member) {
+	h := Hold{
+		Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: cur.Name,
+		Reason: "is to be ready before " + old.Name + " stops",
+	}
+	if r := v.rolling(svc); r.Rollout != nil && r.Slots[slot].Failed != "" {
+		h.Kind, h.Reason = HoldIdle, fmt.Sprintf("has failed, so %s serves on: %s", old.Name, r.Slots[slot].Failed)
+		if r.State == RolloutPaused {
+			h.Kind, h.Reason = v.whyWaits(svc, r)
+		}
+	}
+	v.hold(h)
+}
+
 // keepsLast keeps the last container of the old revision that serves (of a
 // rollout that goes over as a whole, all of them) until one of the new ones was
 // watched for as long as the policy says and is well: there would be nothing left

@@ -338,8 +338,12 @@ func (v *view) overlap(svc *stack.Service, slot int, cur *member, olds []*member
 	}
 	first := want == WantRunning && slices.ContainsFunc(olds, func(old *member) bool { return v.startsFirst(svc, slot, old) })
 	if first && !v.takesOver(svc, slot, cur) {
+		planned := len(v.plan.Steps) + len(v.plan.Holds)
 		v.keep(svc, slot, cur, want)
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is to be ready before " + olds[0].Name + " stops"})
+		if len(v.plan.Steps)+len(v.plan.Holds) == planned {
+			v.awaits(svc, slot, cur, olds[0])
+		}
 		return
 	}
 	for _, old := range olds {
