@@ -176,7 +176,7 @@ func TestRollout(t *testing.T) {
 	r.only(1)
 	t.Run("good", func(t *testing.T) {
 		calls := r.call(r.base)
-		r.mustUp(2)
+		r.mustUp(2, "--wait") // until it is what a bad one goes back to
 		r.only(2)
 		if got := calls.finish(t); got["version 1"] == 0 || got["version 2"] == 0 {
 			t.Errorf("both versions should have answered: %v", got)
@@ -348,9 +348,12 @@ func TestBlueGreen(t *testing.T) {
 	r.mustUp(2)
 	r.only(2)
 	calls.finish(t)
-	if n := len(r.world.service("bluegreen")); n != 4 {
-		t.Errorf("%d containers are left, want 4", n)
-	}
+	r.eventually(20*time.Second, func() error { // the old ones stay while the new ones are watched
+		if n := len(r.world.service("bluegreen")); n != 4 {
+			return fmt.Errorf("%d containers are left, want 4", n)
+		}
+		return nil
+	})
 }
 
 // A port that another process holds: up names the process and changes nothing; a

@@ -41,7 +41,7 @@ func (v *view) takesOver(svc *stack.Service, slot int, cur *member) bool {
 	case p.Failed != "" || p.Done.IsZero() || r.whole && !r.allDone():
 		return false
 	default:
-		return !v.keepsLast(svc, slot, cur.Name)
+		return !v.keepsLast(svc, slot, cur.Name, HoldIdle) // nobody need wait for the end of the watch
 	}
 }
 
@@ -67,7 +67,7 @@ func (v *view) awaits(svc *stack.Service, slot int, cur, old *member) {
 // when the revision fails within that time. What is gone back to was good before,
 // and where failures stop nothing there is nothing to find out. It reports
 // whether it did, and holds the replica then.
-func (v *view) keepsLast(svc *stack.Service, slot int, name string) bool {
+func (v *view) keepsLast(svc *stack.Service, slot int, name string, kind HoldKind) bool {
 	r := v.rolling(svc)
 	if r.Rollout == nil || r.RollBack || r.Idle || r.policy.Action == stack.ContinueOnFailure || r.down >= r.wanted || !v.servesOld(svc, slot) {
 		return false
@@ -77,7 +77,7 @@ func (v *view) keepsLast(svc *stack.Service, slot int, name string) bool {
 		return false
 	}
 	h := Hold{
-		Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: name,
+		Kind: kind, Key: ReplicaKey(svc.Name, slot), Service: svc.Name, Slot: slot, Name: name,
 		Reason: "the last container of the old revision stays until a new one is ready",
 	}
 	due, coming := r.watchedAt(slot)
@@ -89,7 +89,9 @@ func (v *view) keepsLast(svc *stack.Service, slot int, name string) bool {
 		h.Reason, h.Until = "the last container of the old revision stays while the new one is watched, until "+due.Format(time.TimeOnly), due
 	}
 	v.hold(h)
-	v.moves(svc.Name, h)
+	if kind == HoldWaiting {
+		v.moves(svc.Name, h)
+	}
 	return true
 }
 
@@ -177,7 +179,7 @@ func (v *view) mayLose(svc *stack.Service, slot int, old *member) bool {
 		return true
 	}
 	if r.lost < max(r.down, 1) {
-		if r.wanted > 1 && v.keepsLast(svc, slot, old.Name) {
+		if r.wanted > 1 && v.keepsLast(svc, slot, old.Name, HoldWaiting) {
 			return false
 		}
 		r.lost++

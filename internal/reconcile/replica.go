@@ -337,9 +337,14 @@ func (v *view) overlap(svc *stack.Service, slot int, cur *member, olds []*member
 		cause = "replaced: " + why
 	}
 	first := want == WantRunning && slices.ContainsFunc(olds, func(old *member) bool { return v.startsFirst(svc, slot, old) })
+	held := len(v.plan.Holds)
 	if first && !v.takesOver(svc, slot, cur) {
+		watched := len(v.plan.Holds) > held // the old one only stays for a while
 		planned := len(v.plan.Steps) + len(v.plan.Holds)
 		v.keep(svc, slot, cur, want)
+		if watched {
+			return
+		}
 		v.moves(svc.Name, Hold{Kind: HoldWaiting, Key: ReplicaKey(svc.Name, slot), Name: cur.Name, Reason: "is to be ready before " + olds[0].Name + " stops"})
 		if len(v.plan.Steps)+len(v.plan.Holds) == planned {
 			v.awaits(svc, slot, cur, olds[0])
