@@ -95,12 +95,16 @@ func (b *bench) roll(ctx context.Context, dir, compose string, port int) (*load,
 	if err != nil {
 		return nil, 0, err
 	}
+	// The last old container stays a while longer, until the new revision was watched.
+	if _, err := b.berth(ctx, dir, "up", "-d", "--wait"); err != nil {
+		return nil, 0, err
+	}
 	now, err := b.raw.containers(ctx, filepath.Base(dir))
 	if err != nil {
 		return nil, 0, err
 	}
 	if len(now) != rolled || len(intersection(old, now)) > 0 {
-		return nil, 0, fmt.Errorf("up -d has left %d containers, %d of them old", len(now), len(intersection(old, now)))
+		return nil, 0, fmt.Errorf("up --wait has left %d containers, %d of them old", len(now), len(intersection(old, now)))
 	}
 	return l, took, nil
 }
