@@ -164,6 +164,9 @@ func (v *view) whyWaits(svc *stack.Service, r *rolling) (HoldKind, string) {
 func (v *view) canaryWaits(svc *stack.Service, r *rolling) string {
 	c := svc.Rollout.Canary
 	where := fmt.Sprintf("canary step %d of %d", r.Step+1, len(c.Steps))
+	if v.canaryFails(svc, r.Rollout) {
+		return fmt.Sprintf("%s has failed: %s; berth rollout resume %s goes on all the same", where, r.firstFailure(), svc.Name)
+	}
 	if c.Hold == 0 {
 		return where + "; berth rollout resume " + svc.Name + " goes on"
 	}

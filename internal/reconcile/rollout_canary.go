@@ -38,8 +38,9 @@ func (v *view) wasGood(svc *stack.Service) bool {
 	return false
 }
 
-// promote takes a canary to its next step when its time has come. A replica whose
-// failure the policy tolerates is not waited for, as long as another is well.
+// promote takes a canary to its next step when its time has come, or when somebody
+// says so. A replica whose failure the policy tolerates is not waited for, as long
+// as another is well; only a person goes on with none that is.
 func (v *view) promote(svc *stack.Service, r *Rollout) {
 	c := r.canary(svc)
 	if c == nil || r.Step >= len(c.Steps) {
@@ -53,14 +54,19 @@ func (v *view) promote(svc *stack.Service, r *Rollout) {
 		r.Step, r.Reached = len(c.Steps), time.Time{} // there is nothing left to wait with
 		return
 	}
-	done, failed := v.renewed(svc, r)
-	if done+failed < v.shareAt(svc, r.Step) || done == 0 && failed > 0 && r.policy(svc).Action != stack.ContinueOnFailure {
+	if done, failed := v.renewed(svc, r); done+failed < v.shareAt(svc, r.Step) {
 		return
+	}
+	resumed := !r.Reached.IsZero() && v.d.Services[svc.Name].Resumed.After(r.Reached)
+	if v.canaryFails(svc, r) {
+		if !resumed {
+			return
+		}
+		v.resumeRollout(r) // whoever says so has seen what failed
 	}
 	if r.Reached.IsZero() {
 		r.Reached = v.now
 	}
-	resumed := v.d.Services[svc.Name].Resumed.After(r.Reached)
 	due := r.Reached.Add(c.Hold)
 	if !resumed && (c.Hold == 0 || v.now.Before(due)) {
 		if c.Hold > 0 {
@@ -69,6 +75,7 @@ func (v *view) promote(svc *stack.Service, r *Rollout) {
 		return
 	}
 	r.Step, r.Reached, r.Progress = r.Step+1, time.Time{}, v.now
+	v.promote(svc, r) // the next step's share may be there already, and its time begins
 }
 
 // shareAt is how many replicas have the new revision at a step of a canary: one at
@@ -94,6 +101,13 @@ func (v *view) renewed(svc *stack.Service, r *Rollout) (done, failed int) {
 		}
 	}
 	return done, failed
+}
+
+// canaryFails reports whether all of a canary's replicas have failed, which the
+// policy tolerates so far.
+func (v *view) canaryFails(svc *stack.Service, r *Rollout) bool {
+	done, failed := v.renewed(svc, r)
+	return done == 0 && failed > 0 && r.policy(svc).Action != stack.ContinueOnFailure
 }
 
 // skipSteps takes a canary past the steps whose share there is already, as when a

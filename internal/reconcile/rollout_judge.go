@@ -76,7 +76,7 @@ func (v *view) judge(svc *stack.Service, r *Rollout) {
 	st := v.d.Services[svc.Name]
 	policy := r.policy(svc)
 	if r.State != RolloutUpdating && st.Resumed.After(r.Changed) {
-		r.resume(v.now)
+		v.resumeRollout(r)
 	}
 	done, failed := r.Counts()
 	if r.State == RolloutUpdating {
@@ -103,14 +103,16 @@ func (v *view) anyOutdated(svc *stack.Service) bool {
 	return false
 }
 
-// resume has a rollout go on although it had failed.
-func (r *Rollout) resume(now time.Time) {
-	r.State, r.Why, r.Changed, r.Progress = RolloutUpdating, "", now, now
+// resumeRollout has a rollout go on although replicas had failed, and looks at these
+// anew: they may be well by now.
+func (v *view) resumeRollout(r *Rollout) {
+	r.State, r.Why, r.Changed, r.Progress = RolloutUpdating, "", v.now, v.now
 	for slot, p := range r.Slots {
 		if p.Failed != "" {
-			r.Slots[slot] = SlotProgress{Began: now, First: p.First}
+			r.Slots[slot] = SlotProgress{Began: v.now, First: p.First}
 		}
 	}
+	v.lookAt(v.now)
 }
 
 // troubled says why a rollout must not go on as it does; empty: it may.

@@ -171,6 +171,10 @@ func scenes() []scene {
 		{name: "canary by hand", n: 4, edits: with(canary(0, 25), published), fates: slow, do: func(p *play) { p.at(5*minute, p.resume) }},
 		{name: "canary that fails", n: 4, edits: with(canary(minute, 25), onFailure(stack.RollBackOnFailure), startFirst), fates: map[string]fate{"b": {exits: 3 * sec}}},
 		{name: "canary of which a replica is killed later", n: 4, edits: with(canary(5*minute, 25), restarts), fates: map[string]fate{"1b": {exits: 2 * minute, runs: 1}}},
+		{name: "canary that is killed, which is tolerated, and goes on by hand", n: 2, edits: with(canary(0, 25, 50), ratio(0.6), restarts), fates: map[string]fate{"1b": {exits: 3 * sec, runs: 1}}, do: func(p *play) {
+			p.at(minute, p.resume)
+			p.at(2*minute, p.resume)
+		}},
 		{name: "canary that is undone", n: 4, edits: with(canary(0, 25, 50)), fates: slow, do: func(p *play) { p.at(minute, func() { p.up("a") }) }},
 		{name: "canary that is scaled up, and down", n: 4, edits: with(canary(0, 25)), fates: slow, do: func(p *play) {
 			p.at(minute, func() { p.scale(8) })
