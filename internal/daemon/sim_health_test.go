@@ -51,7 +51,13 @@ func (c *checks) set(role health.Role, container string, bad bool) {
 // probing is simulate with probes whose results the test sets.
 func probing(t *testing.T, f func(t *testing.T, s *sim, c *checks)) {
 	t.Helper()
-	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+	probingOn(t, fake.Options{}, f)
+}
+
+// probingOn is probing on an engine with options.
+func probingOn(t *testing.T, opts fake.Options, f func(t *testing.T, s *sim, c *checks)) {
+	t.Helper()
+	simulate(t, opts, func(t *testing.T, s *sim) {
 		c := &checks{bad: map[string]bool{}, output: "told to fail"}
 		c.name = func(id string) string {
 			got, err := s.engine.Inspect(fake.ByHand(context.WithoutCancel(t.Context())), id)
