@@ -327,11 +327,13 @@ func (k *scaleLook) busy() string {
 	return ""
 }
 
-// isDue reports whether it is time to decide the number.
-func (k *scaleLook) isDue() bool {
-	if k.svc.Autoscale.Concurrency != nil {
-		return true // its windows move with each look
-	}
+// isDue reports whether it is time to decide the number: what is under way at once
+// is looked at each time, since its windows move.
+func (k *scaleLook) isDue() bool { return k.svc.Autoscale.Concurrency != nil || k.measureDue() }
+
+// measureDue reports whether it is time to measure. A clock that was set back does
+// not put it off.
+func (k *scaleLook) measureDue() bool {
 	return !k.now.Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
 }
 
@@ -353,47 +355,37 @@ func (k *scaleLook) policy() (scaling.Policy, *timetable.Firing) {
 	return firing.Apply(p), &firing
 }
 
-// decide decides the number of replicas and carries it out.
+// decide decides the number of replicas and carries it out. Metrics are asked when
+// they are due; in between only what is under way at once can change the number.
 func (k *scaleLook) decide(ctx context.Context) {
 	policy, firing := k.policy()
-	if len(policy.Metrics) == 0 && policy.Fixed == nil && k.svc.Autoscale.Concurrency == nil {
+	concurrency := k.svc.Autoscale.Concurrency
+	if len(policy.Metrics) == 0 && policy.Fixed == nil && concurrency == nil {
 		n := min(max(k.d.Replicas(k.svc), valueOr(policy.Min, 1)), policy.Max) // nothing is measured: the bounds decide
 		policy.Fixed = &n
 	}
-	measured := !k.now.Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
 	in := scaling.Input{Current: k.d.Replicas(k.svc)}
-	out := &api.Scaling{Service: k.svc.Name, At: k.now, Current: in.Current, Held: k.held()}
+	out := &api.Scaling{Service: k.svc.Name, At: k.now, Current: in.Current, Desired: in.Current, Held: k.held()}
 	if firing != nil {
 		out.Schedule = firing.String()
 	}
-	switch {
-	case len(policy.Metrics) > 0 || policy.Fixed != nil || k.svc.Autoscale.Concurrency == nil:
-		if !measured {
-			if k.s.last == nil {
-				return
-			}
-			again := *k.s.last
-			out = &again
-			break
-		}
+	switch asks := len(policy.Metrics) > 0 || policy.Fixed != nil; {
+	case asks && k.measureDue():
 		k.byMetrics(ctx, policy, &in, out)
-	case measured:
-		k.s.due = k.now.Add(k.interval())
-		out.Desired = in.Current
-	default:
-		out.Desired = in.Current
+	case asks && k.s.last != nil:
+		out.Decision, out.Missing = k.s.last.Decision, k.s.last.Missing
 	}
-	desired := out.Desired
-	if c := k.svc.Autoscale.Concurrency; c != nil && policy.Fixed == nil {
-		desired = k.byConcurrency(c, &policy, in.Current, out, measured)
+	if out.Decision != nil {
+		out.Desired = out.Decision.Desired
 	}
-	desired = k.capped(desired, in.Current, out)
-	out.Desired = desired
+	if concurrency != nil && policy.Fixed == nil {
+		k.byConcurrency(*concurrency, &policy, out)
+	}
+	out.Desired = k.capped(out.Desired, in.Current, out)
 	k.l.decided(k.svc.Name, k.s, out)
-	if out.Held != "" || desired == in.Current {
-		return
+	if desired := out.Desired; out.Held == "" && desired != in.Current {
+		k.apply(out.Why(), func(st *reconcile.ServiceState) { st.Auto = &desired })
 	}
-	k.apply(out.Why(), func(st *reconcile.ServiceState) { st.Auto = &desired })
 }
 
 // held is why a decision is not carried out; empty: it is.
@@ -417,7 +409,7 @@ func (k *scaleLook) byMetrics(ctx context.Context, policy scaling.Policy, in *sc
 	before := k.s.State
 	dec, next := scaling.Decide(policy, before, *in, k.now)
 	k.s.due = dec.Next
-	out.Decision, out.Desired = &dec, dec.Desired
+	out.Decision = &dec
 	if k.svc.Autoscale.Season > 0 {
 		k.observe(&dec)
 	}
@@ -442,13 +434,13 @@ func (s *scaled) remember(before scaling.State, step scalesim.Step) {
 	}
 }
 
-// byConcurrency decides by what is under way at once; the larger number counts.
-func (k *scaleLook) byConcurrency(c *scaling.Concurrency, policy *scaling.Policy, current int, out *api.Scaling, measured bool) int {
-	conf := *c
-	conf.Max = policy.Max
+// byConcurrency decides by what is under way at once; where metrics decide too, the
+// larger number counts.
+func (k *scaleLook) byConcurrency(c scaling.Concurrency, policy *scaling.Policy, out *api.Scaling) {
+	c.Max = policy.Max
 	if policy.Min != nil {
 		least := *policy.Min
-		conf.Min = &least
+		c.Min = &least
 	}
 	ready := 0
 	for _, f := range k.facts {
@@ -456,18 +448,14 @@ func (k *scaleLook) byConcurrency(c *scaling.Concurrency, policy *scaling.Policy
 			ready++
 		}
 	}
-	dec, next := conf.Decide(k.s.Concurrency, current, ready, k.s.load, k.now)
+	dec, next := c.Decide(k.s.Concurrency, out.Current, ready, k.s.load, k.now)
 	if out.Held == "" {
 		k.s.Concurrency = next
 	}
 	out.Concurrency = &dec
-	if out.Decision != nil && measured {
-		return max(out.Decision.Desired, dec.Desired)
+	if out.Decision == nil || dec.Desired > out.Desired {
+		out.Desired = dec.Desired
 	}
-	if out.Decision != nil {
-		return max(out.Decision.Desired, dec.Desired)
-	}
-	return dec.Desired
 }
 
 // capped keeps a number from growing while no node takes the replicas there are,
@@ -575,8 +563,9 @@ func (l *loop) wakeLocked(service string, called bool) {
 	l.log.Info().Str("service", service).Msg("woken by a connection")
 }
 
-// startsOf are the starts of a resting service's containers, which their restart
-// policy may not ask for: it was not by themselves that they ended.
+// startsOf are the starts of a service's containers that have ended while it rested
+// and that nothing else starts again, such as frozen ones that ended with the engine.
+// Those that were stopped to rest come back by themselves ([reconcile.ThenWake]).
 func startsOf(d *reconcile.Desired, obs *reconcile.Observed, service string) []reconcile.Request {
 	var list []reconcile.Request
 	if obs == nil {

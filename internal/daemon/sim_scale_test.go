@@ -574,6 +574,29 @@ func TestSleepAndWake(t *testing.T) {
 	})
 }
 
+// What was frozen and ended with the engine is started when its service wakes, even
+// where its restart policy would leave it.
+func TestWakeAfterTheEngineWasAway(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, _ *fakeMeter, _ *calm) {
+		s.settled(s.up(shop(svc("web", 1))))
+		s.control(api.AutoscaleSleep)
+		pass(time.Minute)
+		s.engine.Down(true)
+		pass(time.Minute)
+		s.engine.Up()
+		pass(2 * time.Minute)
+		if got := s.list(); got != "shop-web-1=exited" {
+			t.Fatalf("after the engine was away: %s", got)
+		}
+		s.control(api.AutoscaleWake)
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=running" {
+			t.Errorf("woken: %s\n%s", got, s.plan("shop"))
+		}
+		s.oracle()
+	})
+}
+
 // Limits that are too large are lowered in place, and never below what is used.
 func TestResizesInPlace(t *testing.T) {
 	const use, limit = 300 << 20, 4 << 30
