@@ -35,11 +35,9 @@ func newAutoscale(a *app) *cobra.Command {
 	return cmd
 }
 
-// autoscaleControls are the commands that say something of autoscaling and wait
-// for nothing.
+// autoscaleControls are what can be said of autoscaling.
 func autoscaleControls(a *app) []*cobra.Command {
-	var list []*cobra.Command
-	for _, c := range []struct{ op, done, short, long string }{
+	return a.controls([]control{
 		{
 			api.AutoscalePause, "Paused", "Pause autoscaling: the number of replicas stays, and none is put to sleep",
 			"Pause autoscaling: decisions are made and shown, but not carried out, until berth autoscale\n" +
@@ -50,19 +48,11 @@ func autoscaleControls(a *app) []*cobra.Command {
 			"Have autoscaling go on that was paused by command, or that is held because somebody gave a\n" +
 				"number with berth scale.",
 		},
-	} {
-		list = append(list, &cobra.Command{
-			Use: c.op + " [SERVICE...]", Short: c.short, Long: c.long, ValidArgsFunction: a.completeServices,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return a.controlAutoscaling(cmd.Context(), c.op, c.done, args)
-			},
-		})
-	}
-	return list
+	}, a.controlAutoscaling)
 }
 
-func (a *app) controlAutoscaling(ctx context.Context, op, done string, services []string) error {
-	t, d, err := a.rolloutsOf(ctx)
+func (a *app) controlAutoscaling(ctx context.Context, c control, services []string) error {
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,20 +65,20 @@ func (a *app) controlAutoscaling(ctx context.Context, op, done string, services 
 	}
 	if a.global.dryRun {
 		for i := range list {
-			if _, err := fmt.Fprintf(a.env.Out, "%-14s %-12s (it is %s)\n", op, sanitize(list[i].Service), scalingState(&list[i])); err != nil {
+			if _, err := fmt.Fprintf(a.env.Out, "%-14s %-12s (it is %s)\n", c.op, sanitize(list[i].Service), scalingState(&list[i])); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if _, err := d.ControlScaling(ctx, t.Name, api.AutoscaleRequest{Op: op, Services: services}); err != nil {
+	if _, err := d.ControlScaling(ctx, t.Name, api.AutoscaleRequest{Op: c.op, Services: services}); err != nil {
 		return err
 	}
-	ui := a.progress("Running")
-	defer ui.Stop()
+	names := make([]string, len(list))
 	for i := range list {
-		ui.Event(progressEvent{ID: serviceID(list[i].Service), Text: done, State: progressDone})
+		names[i] = list[i].Service
 	}
+	a.tellDone(c.done, names)
 	return nil
 }
 
@@ -157,7 +147,7 @@ func newWake(a *app) *cobra.Command {
 
 // rest puts services to sleep or wakes them, and shows how their containers follow.
 func (a *app) rest(ctx context.Context, req api.AutoscaleRequest) error {
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}
@@ -214,7 +204,7 @@ func newAutoscaleRecord(a *app) *cobra.Command {
 }
 
 func (a *app) recordAutoscaling(ctx context.Context, services []string) error {
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}

@@ -40,12 +40,16 @@ func newAutoscaleStatus(a *app) *cobra.Command {
 }
 
 func (a *app) autoscaleStatus(ctx context.Context, services []string, format string) error {
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}
 	list, err := scalingNamed(ctx, d, t.Name, services)
 	if err != nil {
+		return err
+	}
+	if len(list) == 0 && format == "table" {
+		_, err := fmt.Fprintf(a.env.Out, "stack %s: no service is scaled, sized or at rest\n", t.Name)
 		return err
 	}
 	text, err := scalingText(list, format, time.Now())

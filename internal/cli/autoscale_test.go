@@ -88,6 +88,14 @@ func TestAutoscaleStatusTellsAll(t *testing.T) {
 	golden(t, "autoscale-status.txt", text)
 }
 
+func TestAutoscaleStatusOfNothing(t *testing.T) {
+	b := scalingBench(t)
+	b.daemon.scaling = &api.Autoscaling{}
+	if code := b.run("autoscale", "status"); code != 0 || b.out.String() != "stack shop: no service is scaled, sized or at rest\n" {
+		t.Errorf("exit code %d, %q", code, b.out.String())
+	}
+}
+
 func TestAutoscaleStatusJSON(t *testing.T) {
 	b := scalingBench(t)
 	if code := b.run("autoscale", "status", "--format", "json", "web", "rest"); code != 0 {

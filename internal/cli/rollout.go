@@ -31,11 +31,34 @@ func newRollout(a *app) *cobra.Command {
 	return cmd
 }
 
-// rolloutControls are the commands that say something of rollouts and wait for
+// control is a command that says something of services to the daemon, and waits for
 // nothing.
+type control struct{ op, done, short, long string }
+
+// controls makes commands of them, which take services.
+func (a *app) controls(list []control, run func(ctx context.Context, c control, services []string) error) []*cobra.Command {
+	cmds := make([]*cobra.Command, len(list))
+	for i, c := range list {
+		cmds[i] = &cobra.Command{
+			Use: c.op + " [SERVICE...]", Short: c.short, Long: c.long, ValidArgsFunction: a.completeServices,
+			RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), c, args) },
+		}
+	}
+	return cmds
+}
+
+// tellDone says that something was done to services.
+func (a *app) tellDone(done string, services []string) {
+	ui := a.progress("Running")
+	defer ui.Stop()
+	for _, name := range services {
+		ui.Event(progressEvent{ID: serviceID(name), Text: done, State: progressDone})
+	}
+}
+
+// rolloutControls are what can be said of rollouts.
 func rolloutControls(a *app) []*cobra.Command {
-	var list []*cobra.Command
-	for _, c := range []struct{ op, done, short, long string }{
+	return a.controls([]control{
 		{
 			api.RolloutPause, "Paused", "Pause rollouts: no further replica is replaced",
 			"Pause rollouts: no further replica is replaced, and a later up replaces none either, until\n" +
@@ -46,19 +69,11 @@ func rolloutControls(a *app) []*cobra.Command {
 			"Have rollouts go on that were paused by command or because of failures, and a canary take its\n" +
 				"next step at once. berth rollout status --watch shows how they get on.",
 		},
-	} {
-		list = append(list, &cobra.Command{
-			Use: c.op + " [SERVICE...]", Short: c.short, Long: c.long, ValidArgsFunction: a.completeServices,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return a.controlRollouts(cmd.Context(), c.op, c.done, args)
-			},
-		})
-	}
-	return list
+	}, a.controlRollouts)
 }
 
-func (a *app) controlRollouts(ctx context.Context, op, done string, services []string) error {
-	t, d, err := a.rolloutsOf(ctx)
+func (a *app) controlRollouts(ctx context.Context, c control, services []string) error {
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,29 +83,29 @@ func (a *app) controlRollouts(ctx context.Context, op, done string, services []s
 	}
 	if a.global.dryRun {
 		for i := range list {
-			if _, err := fmt.Fprintf(a.env.Out, "%-14s %-12s (its rollout is %s)\n", op, sanitize(list[i].Service), rolloutState(&list[i])); err != nil {
+			if _, err := fmt.Fprintf(a.env.Out, "%-14s %-12s (its rollout is %s)\n", c.op, sanitize(list[i].Service), rolloutState(&list[i])); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if _, err := d.ControlRollouts(ctx, t.Name, api.RolloutRequest{Op: op, Services: services}); err != nil {
+	if _, err := d.ControlRollouts(ctx, t.Name, api.RolloutRequest{Op: c.op, Services: services}); err != nil {
 		return err
 	}
-	ui := a.progress("Running")
-	defer ui.Stop()
+	names := make([]string, len(list))
 	for i := range list {
-		ui.Event(progressEvent{ID: serviceID(list[i].Service), Text: done, State: progressDone})
+		names[i] = list[i].Service
 	}
+	a.tellDone(c.done, names)
 	return nil
 }
 
 // serviceID names a service in progress.
 func serviceID(name string) string { return "Service " + name }
 
-// rolloutsOf finds the stack that is meant, and the daemon, which alone knows of
-// its rollouts and revisions.
-func (a *app) rolloutsOf(ctx context.Context) (target, daemon, error) {
+// managed finds the stack that is meant, and the daemon, which alone knows of its
+// rollouts, its revisions and how it is scaled.
+func (a *app) managed(ctx context.Context) (target, daemon, error) {
 	t, err := a.resolve(ctx)
 	if err != nil {
 		return t, nil, err

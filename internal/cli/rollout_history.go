@@ -34,7 +34,7 @@ func newRolloutHistory(a *app) *cobra.Command {
 }
 
 func (a *app) rolloutHistory(ctx context.Context, format string) error {
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (a *app) rolloutDiff(ctx context.Context, args []string, format string) err
 			return err
 		}
 	}
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}

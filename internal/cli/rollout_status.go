@@ -45,7 +45,7 @@ func newRolloutStatus(a *app) *cobra.Command {
 }
 
 func (a *app) rolloutStatus(ctx context.Context, services []string, watch bool, format string) error {
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}

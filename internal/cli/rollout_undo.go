@@ -44,7 +44,7 @@ func newRolloutUndo(a *app) *cobra.Command {
 }
 
 func (a *app) rolloutUndo(ctx context.Context, req api.UndoRequest, detach, wait bool) error {
-	t, d, err := a.rolloutsOf(ctx)
+	t, d, err := a.managed(ctx)
 	if err != nil {
 		return err
 	}
