@@ -90,10 +90,10 @@ func (a *acting) want(service string) reconcile.Want {
 	return reconcile.WantAbsent
 }
 
-// set changes what is wanted of a service.
+// set changes what is wanted of a service. Whatever that is, it no longer rests.
 func (a *acting) set(service string, want reconcile.Want) {
 	st := a.d.Services[service]
-	st.Want = want
+	st.Want, st.Rest = want, nil
 	if a.req.Timeout != nil {
 		st.Grace = a.req.Timeout
 	}
@@ -198,7 +198,7 @@ func (a *acting) pause() error {
 
 func (a *acting) unpause() error {
 	for _, s := range a.services {
-		if a.want(s) == reconcile.WantPaused {
+		if frozen := a.want(s) == reconcile.WantRunning && a.d.Services[s].Rest != nil; frozen || a.want(s) == reconcile.WantPaused {
 			a.set(s, reconcile.WantRunning)
 		}
 	}
@@ -242,7 +242,7 @@ func (a *acting) scale() error {
 			return invalid("scale", name, "only one replica can publish host port "+a.engineHolds(svc)+"; give a range, let the engine choose, or drop publish: direct")
 		}
 		st := a.d.Services[name]
-		st.Scale = &n
+		st.Scale, st.Rest = &n, nil
 		if a.want(name) == reconcile.WantAbsent || a.want(name) == reconcile.WantStopped {
 			st.Want = reconcile.WantRunning
 		}

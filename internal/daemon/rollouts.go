@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,9 +30,8 @@ func (l *loop) rollLocked(plan *reconcile.Plan, now time.Time) bool {
 			l.tellRollout(name, &r)
 		}
 	}
-	if !maps.EqualFunc(l.record.Memory.Rollouts, plan.Rollouts, sameRollout) {
-		l.record.Memory.Rollouts = plan.Rollouts
-		l.unsaved = true
+	if was := l.record.Memory.Rollouts; len(was)+len(plan.Rollouts) > 0 && !reflect.DeepEqual(was, plan.Rollouts) {
+		l.record.Memory.Rollouts, l.unsaved = plan.Rollouts, true
 	}
 	if next := l.record.Desired.Settle(plan.Settle); next != nil {
 		l.record.Desired, l.unsaved = next, true
@@ -48,14 +48,6 @@ func (l *loop) rollLocked(plan *reconcile.Plan, now time.Time) bool {
 	l.d.nodes.declare(l.name, next.Stack)
 	l.obs.MarkAll()
 	return true
-}
-
-func sameRollout(a, b reconcile.Rollout) bool {
-	slots := maps.EqualFunc(a.Slots, b.Slots, func(x, y reconcile.SlotProgress) bool {
-		return x.Failed == y.Failed && x.First == y.First && x.Ready.Equal(y.Ready) && x.Done.Equal(y.Done) && x.Began.Equal(y.Began)
-	})
-	return slots && a.Target == b.Target && a.State == b.State && a.Step == b.Step && a.Total == b.Total && a.Why == b.Why &&
-		a.Progress.Equal(b.Progress) && a.Reached.Equal(b.Reached)
 }
 
 // cameFurther reports whether a rollout stands otherwise than it did, as far as

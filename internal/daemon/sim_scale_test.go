@@ -597,6 +597,38 @@ func TestWakeAfterTheEngineWasAway(t *testing.T) {
 	})
 }
 
+// A command that says what becomes of a service ends its rest.
+func TestCommandsEndARest(t *testing.T) {
+	for op, want := range map[string]string{
+		"start": "shop-web-1=running", "restart": "shop-web-1=running", "unpause": "shop-web-1=running",
+		"stop": "shop-web-1=exited", "scale": "shop-web-1=running shop-web-2=running",
+	} {
+		t.Run(op, func(t *testing.T) {
+			metered(t, func(t *testing.T, s *sim, _ *fakeMeter, _ *calm) {
+				s.settled(s.up(shop(svc("web", 1))))
+				s.control(api.AutoscaleSleep)
+				pass(time.Minute)
+				req := &api.ActionRequest{Op: op}
+				if op == "scale" {
+					req.Scale = map[string]int{"web": 2}
+				}
+				acc, err := s.d.act(s.ctx, "shop", req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.settled(acc)
+				if got := s.list(); got != want {
+					t.Errorf("%s\n%s", got, s.plan("shop"))
+				}
+				if all, err := s.d.autoscaling(s.ctx, "shop"); err != nil || len(all.Services) > 0 {
+					t.Errorf("it still rests: %+v, %v", all, err)
+				}
+				s.oracle()
+			})
+		})
+	}
+}
+
 // Limits that are too large are lowered in place, and never below what is used.
 func TestResizesInPlace(t *testing.T) {
 	const use, limit = 300 << 20, 4 << 30
