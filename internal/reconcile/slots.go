@@ -39,7 +39,8 @@ func (v *view) chooseSlots(svc *stack.Service, n int) []int {
 
 // keepBest chooses the n slots that stay when a service is scaled down. Those go
 // first that are going already, then those that do not serve, those with the
-// fewest open connections, the youngest, and the highest.
+// fewest open connections, the youngest, and the highest. In the middle of a rollout
+// the new revision keeps its share, rounded up.
 func (v *view) keepBest(svc *stack.Service, have []int, n int) []int {
 	worth := make(map[int]worth, len(have))
 	for _, slot := range have {
