@@ -43,12 +43,14 @@ func (a *app) loadOptions(services ...string) stack.LoadOptions {
 
 // resolve finds the stack the global flags name, as Compose does: -p alone is
 // enough, the engine's labels tell the rest; without -p, or with -f, the
-// Compose file is read, and where there is none COMPOSE_PROJECT_NAME is enough.
+// Compose file is read for its names, though not the files it refers to, and where there is none COMPOSE_PROJECT_NAME is enough.
 func (a *app) resolve(ctx context.Context, services ...string) (target, error) {
 	if a.global.project != "" && len(a.global.files) == 0 {
 		return target{Name: a.global.project}, checkProjectName(a.global.project)
 	}
-	loaded, err := a.load(ctx, services...)
+	opts := a.loadOptions(services...)
+	opts.NamesOnly = true
+	loaded, err := stack.Load(ctx, opts)
 	if err != nil {
 		if name, ok := a.env.lookup("COMPOSE_PROJECT_NAME"); ok && name != "" && errors.Is(err, stack.ErrNoFile) {
 			return target{Name: name}, checkProjectName(name)

@@ -38,6 +38,10 @@ type LoadOptions struct {
 	// AllResources keeps networks, volumes, secrets and configs that no active
 	// service uses (--all-resources).
 	AllResources bool
+	// NamesOnly leaves unread what configs, secrets, env_file and label_file hold:
+	// for commands that act on what there is and must not fail because a file or
+	// variable of the last up is gone. The Stack then is not one to declare.
+	NamesOnly bool
 	// NoInterpolate, NoNormalize, NoConsistency, NoResolvePath and NoResolveEnv
 	// serve config only. With NoInterpolate the result has a model to print and no Stack.
 	NoInterpolate bool
@@ -324,8 +328,12 @@ func (l *loading) bind(model map[string]any, options *loader.Options) (*types.Pr
 	return l.resolveFiles(project)
 }
 
-// resolveFiles reads env_file and label_file into environment and labels.
+// resolveFiles reads env_file and label_file into environment and labels, unless
+// only names are asked for.
 func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
+	if l.opts.NamesOnly {
+		return project, nil
+	}
 	envs, labels := false, false
 	for _, name := range project.ServiceNames() {
 		s := project.Services[name]

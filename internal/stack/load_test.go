@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/berth-dev/berth/internal/stack"
@@ -23,6 +25,29 @@ func project(t testing.TB, files map[string]string) string {
 		}
 	}
 	return dir
+}
+
+// TestLoadNamesOnly: what acts on a stack that runs needs no file or variable
+// that only an up reads.
+func TestLoadNamesOnly(t *testing.T) {
+	dir := project(t, map[string]string{"compose.yaml": `
+services:
+  web: {image: x, env_file: gone.env, label_file: gone, secrets: [variable, file, {source: file, target: own, mode: 0400}], configs: [conf]}
+secrets: {variable: {environment: GONE}, file: {file: gone.txt}}
+configs: {conf: {file: gone.conf}}
+`})
+	opts := stack.LoadOptions{WorkingDir: dir}
+	if _, err := stack.Load(t.Context(), opts); err == nil {
+		t.Fatal("loaded without the files")
+	}
+	opts.NamesOnly = true
+	got, err := stack.Load(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Stack.Name != "shop" || got.Stack.Service("web") == nil {
+		t.Errorf("loaded %+v", got.Stack)
+	}
 }
 
 func TestLoadOrdinaryFile(t *testing.T) {
@@ -45,11 +70,25 @@ secrets: {pw: {environment: PW}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := json.MarshalIndent(got.Stack, "", "  ")
+	var names []string
+	for _, svc := range got.Stack.Services {
+		names = append(names, svc.Name)
+	}
+	if want := []string{"db", "web"}; !slices.Equal(names, want) {
+		t.Errorf("services %v, want %v", names, want)
+	}
+	web := got.Stack.Service("web")
+	if web.Spec.Image != "nginx:1" || !slices.Contains(web.Spec.Env, "C=v") || web.Spec.Limits.Memory != 64<<20 {
+		t.Errorf("web is %+v", web.Spec)
+	}
+	if mounts := got.Stack.Service("db").Spec.Mounts; len(mounts) != 3 {
+		t.Errorf("db mounts %+v, want a named volume, an anonymous one and a folder", mounts)
+	}
+	out, err := json.Marshal(got.Stack)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out) == 0 {
-		t.Error("empty")
+	if strings.Contains(string(out), "canary") {
+		t.Error("the secret stands in the stack")
 	}
 }

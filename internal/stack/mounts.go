@@ -161,6 +161,9 @@ func (t *translator) file(spec *runtime.Spec, f fileRef, service string, at ...s
 // sourceFile checks the host file behind a bind mount and notes its digest:
 // new content is a new revision.
 func (t *translator) sourceFile(f fileRef) error {
+	if t.opts.NamesOnly {
+		return nil
+	}
 	st, err := os.Stat(f.def.File)
 	if err == nil {
 		err = checkRegular(st, 0)
@@ -185,6 +188,8 @@ func (t *translator) sourceFile(f fileRef) error {
 // content is what a config or secret holds.
 func (t *translator) content(f fileRef) ([]byte, error) {
 	switch {
+	case t.opts.NamesOnly:
+		return nil, nil
 	case f.def.File != "":
 		data, err := readRegular(f.def.File, maxContentFile)
 		if err != nil {
