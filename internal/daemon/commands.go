@@ -118,9 +118,29 @@ func (d *Daemon) up(ctx context.Context, req *api.UpRequest) (api.Accepted, erro
 	if err := d.preflight(ctx, next, obs); err != nil {
 		return api.Accepted{}, err
 	}
-	return d.accept(next.Stack, req.Contents, func(before *reconcile.Desired) (*reconcile.Desired, error) {
+	acc, err := d.accept(next.Stack, req.Contents, func(before *reconcile.Desired) (*reconcile.Desired, error) {
 		return d.declaring(before, req, obs).desired(), nil
 	})
+	d.concern(acc, req.Services, req.NoDeps)
+	return acc, err
+}
+
+// concern notes that an accepted command is about the named services, and about
+// what they depend on unless they are meant alone: whoever follows it hears of no
+// others' failures. None named: all.
+func (d *Daemon) concern(acc api.Accepted, services []string, alone bool) {
+	l := d.loop(acc.Stack)
+	if l == nil || len(services) == 0 {
+		return
+	}
+	about := scope{}
+	for _, name := range services {
+		about[name] = true
+	}
+	if !alone {
+		about = withDependencies(l.desired().Stack, about)
+	}
+	l.feed.concern(acc.Turn, about)
 }
 
 // declaring turns an up into desired state: rollouts that have stopped go on.
@@ -267,7 +287,9 @@ func (d *Daemon) down(ctx context.Context, name string, req reconcile.Down) (api
 		return api.Accepted{}, err
 	}
 	turn, err := l.edit(func(before *reconcile.Desired) (*reconcile.Desired, error) { return goDown(before, req) }, nil)
-	return api.Accepted{Stack: name, Turn: turn}, err
+	acc := api.Accepted{Stack: name, Turn: turn}
+	d.concern(acc, req.Services, true)
+	return acc, err
 }
 
 // act starts, stops, restarts, kills, pauses, unpauses, removes or scales.
@@ -284,7 +306,9 @@ func (d *Daemon) act(ctx context.Context, name string, req *api.ActionRequest) (
 		return api.Accepted{}, err
 	}
 	turn, err := l.edit(func(before *reconcile.Desired) (*reconcile.Desired, error) { return act(before, obs, req) }, nil)
-	return api.Accepted{Stack: name, Turn: turn}, err
+	acc := api.Accepted{Stack: name, Turn: turn}
+	d.concern(acc, slices.Concat(req.Services, sortedKeys(req.Scale)), req.NoDeps)
+	return acc, err
 }
 
 // createOneOff declares the service of a run and its dependencies, and makes
@@ -334,6 +358,7 @@ func (d *Daemon) createOneOff(ctx context.Context, req *api.OneOffRequest) (api.
 	if err != nil {
 		return api.OneOffCreated{}, err
 	}
+	d.concern(acc, []string{req.OneOff.Service}, up.NoDeps)
 	return d.awaitOneOff(ctx, acc, name)
 }
 
@@ -379,13 +404,13 @@ func (d *Daemon) awaitStack(ctx context.Context, acc api.Accepted, done func(w *
 	}
 	ctx, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	at := l.feed.position(acc.Turn)
+	at, about := l.feed.position(acc.Turn), l.feed.about(acc.Turn)
 	for {
 		_, next, o, more := l.feed.since(at)
 		at = next
 		var failed []string
 		if o.turn >= acc.Turn && o.settled {
-			failed = o.failed
+			failed = within(about, o.failed)
 		}
 		if ok, err := done(l.desired(), failed); ok || err != nil {
 			return err

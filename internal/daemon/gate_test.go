@@ -138,20 +138,24 @@ func TestOutcomeReached(t *testing.T) {
 		o     outcome
 		turn  uint64
 		until string
+		about scope
 		done  bool
 		says  int
 	}{
-		"an older turn":          {o: outcome{turn: 1, settled: true}, turn: 2, until: "settled"},
-		"still moving":           {o: outcome{turn: 2}, turn: 2, until: "settled"},
-		"settled":                {o: outcome{turn: 2, settled: true}, turn: 2, until: "settled", done: true},
-		"settled with failures":  {o: outcome{turn: 2, settled: true, failed: []string{"x"}}, turn: 2, until: "settled", done: true, says: 1},
-		"settled, not yet ready": {o: outcome{turn: 2, settled: true}, turn: 2, until: "ready"},
-		"ready":                  {o: outcome{turn: 2, settled: true, ready: true}, turn: 2, until: "ready", done: true},
-		"never ready":            {o: outcome{turn: 2, settled: true, notReady: []string{"x"}}, turn: 2, until: "ready", done: true, says: 1},
-		"gone":                   {o: outcome{turn: 2, gone: true}, turn: 2, until: "settled", done: true},
-		"nothing is waited for":  {o: outcome{turn: 2, gone: true, settled: true}, turn: 2},
+		"an older turn":           {o: outcome{turn: 1, settled: true}, turn: 2, until: "settled"},
+		"still moving":            {o: outcome{turn: 2}, turn: 2, until: "settled"},
+		"settled":                 {o: outcome{turn: 2, settled: true}, turn: 2, until: "settled", done: true},
+		"settled with failures":   {o: outcome{turn: 2, settled: true, failed: []finding{{"web", "x"}}}, turn: 2, until: "settled", done: true, says: 1},
+		"settled, not yet ready":  {o: outcome{turn: 2, settled: true, unready: map[string]bool{"web": true}}, turn: 2, until: "ready"},
+		"ready":                   {o: outcome{turn: 2, settled: true}, turn: 2, until: "ready", done: true},
+		"never ready":             {o: outcome{turn: 2, settled: true, notReady: []finding{{"web", "x"}}}, turn: 2, until: "ready", done: true, says: 1},
+		"gone":                    {o: outcome{turn: 2, gone: true}, turn: 2, until: "settled", done: true},
+		"another's failure":       {o: outcome{turn: 2, settled: true, failed: []finding{{"web", "x"}}}, turn: 2, until: "settled", about: scope{"db": true}, done: true},
+		"another is not ready":    {o: outcome{turn: 2, settled: true, unready: map[string]bool{"web": true}, notReady: []finding{{"web", "x"}}}, turn: 2, until: "ready", about: scope{"db": true}, done: true},
+		"the stack's own failure": {o: outcome{turn: 2, settled: true, failed: []finding{{"", "x"}}}, turn: 2, until: "settled", about: scope{"db": true}, done: true, says: 1},
+		"nothing is waited for":   {o: outcome{turn: 2, gone: true, settled: true}, turn: 2},
 	} {
-		if done, says := c.o.reached(c.turn, c.until); done != c.done || len(says) != c.says {
+		if done, says := c.o.reached(c.turn, c.until, c.about); done != c.done || len(says) != c.says {
 			t.Errorf("%s: done %v, says %v", name, done, says)
 		}
 	}

@@ -199,7 +199,7 @@ func (l *loop) engineAway(err error) {
 	defer l.mu.Unlock()
 	l.claimed, l.waiting = append(l.claimed, l.waiting...), nil
 	l.releaseLocked()
-	l.feed.conclude(outcome{turn: l.turn, settled: true, failed: []string{"the engine is down: " + err.Error()}})
+	l.feed.conclude(outcome{turn: l.turn, settled: true, failed: []finding{{text: "the engine is down: " + err.Error()}}})
 }
 
 // act decides on what was observed for the edit turn and launches the steps.
@@ -328,10 +328,10 @@ func (l *loop) restLocked(plan *reconcile.Plan, now time.Time) time.Duration {
 
 // outcomeLocked sums a plan up for followers; l.mu is held.
 func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
-	o := outcome{turn: turn, gone: plan.Gone, orphans: plan.Orphans, settled: plan.Settled() && len(l.record.Memory.InFlight) == 0, ready: true}
+	o := outcome{turn: turn, gone: plan.Gone, orphans: plan.Orphans, settled: plan.Settled() && len(l.record.Memory.InFlight) == 0, unready: map[string]bool{}}
 	for _, h := range plan.Holds {
 		if h.Kind == reconcile.HoldFailing {
-			o.failed = append(o.failed, complaint(h))
+			o.failed = append(o.failed, finding{h.Service, complaint(h)})
 		}
 	}
 	if !o.settled {
@@ -339,16 +339,18 @@ func (l *loop) outcomeLocked(plan *reconcile.Plan, turn uint64) outcome {
 	}
 	for _, name := range sortedKeys(plan.Rollouts) {
 		if r := plan.Rollouts[name]; r.State == reconcile.RolloutUpdating {
-			o.ready = false
+			o.unready[name] = true
 			if why := l.restsLocked(name, &r); why != "" {
-				o.notReady = append(o.notReady, fmt.Sprintf("service %s: %s; berth rollout resume %s goes on", name, why, name))
+				o.notReady = append(o.notReady, finding{name, fmt.Sprintf("service %s: %s; berth rollout resume %s goes on", name, why, name)})
 			}
 		}
 	}
 	for _, r := range reconcile.ReadinessOf(l.record.Desired, l.observed, &l.record.Memory) {
-		o.ready = o.ready && r.Ready
+		if !r.Ready {
+			o.unready[r.Service] = true
+		}
 		if r.Failed != "" {
-			o.notReady = append(o.notReady, fmt.Sprintf("%s: %s", r.Container.Name, r.Failed))
+			o.notReady = append(o.notReady, finding{r.Service, fmt.Sprintf("%s: %s", r.Container.Name, r.Failed)})
 		}
 	}
 	return o

@@ -229,7 +229,7 @@ func (d *Daemon) undo(ctx context.Context, name string, req *api.UndoRequest) (a
 	if err := d.preflight(ctx, next, obs); err != nil {
 		return api.Accepted{}, err
 	}
-	return d.acceptAs(next.Stack, nil, cause, func(before *reconcile.Desired) (*reconcile.Desired, error) {
+	acc, err := d.acceptAs(next.Stack, nil, cause, func(before *reconcile.Desired) (*reconcile.Desired, error) {
 		next := d.declaring(before, up, obs).desired()
 		for _, name := range up.Services {
 			st := next.Services[name]
@@ -238,6 +238,8 @@ func (d *Daemon) undo(ctx context.Context, name string, req *api.UndoRequest) (a
 		}
 		return next, nil
 	})
+	d.concern(acc, up.Services, up.NoDeps)
+	return acc, err
 }
 
 // planUndo tells what an undo would change.

@@ -225,7 +225,7 @@ func (d *Daemon) follow(ctx context.Context, w http.ResponseWriter, l *loop, tur
 	enc := json.NewEncoder(w)
 	flush := http.NewResponseController(w)
 	turn = l.knownTurn(turn)
-	at := l.feed.position(turn)
+	at, about := l.feed.position(turn), l.feed.about(turn)
 	for {
 		events, next, o, more := l.feed.since(at)
 		at = next
@@ -234,7 +234,7 @@ func (d *Daemon) follow(ctx context.Context, w http.ResponseWriter, l *loop, tur
 				return
 			}
 		}
-		if done, failed := o.reached(turn, until); done {
+		if done, failed := o.reached(turn, until, about); done {
 			_ = enc.Encode(api.Event{Time: time.Now(), Type: api.EventSettled, Stack: l.name, Failed: failed, Gone: o.gone, Orphans: o.orphans})
 			return
 		}

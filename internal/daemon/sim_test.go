@@ -187,11 +187,11 @@ func (s *sim) await(acc api.Accepted, until string, limit time.Duration) ([]stri
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
-	at := l.feed.position(acc.Turn)
+	at, about := l.feed.position(acc.Turn), l.feed.about(acc.Turn)
 	for {
 		_, next, o, more := l.feed.since(at)
 		at = next
-		if done, failed := o.reached(acc.Turn, until); done {
+		if done, failed := o.reached(acc.Turn, until, about); done {
 			return failed, nil
 		}
 		select {
