@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/term"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/berth-dev/berth/internal/cli"
@@ -36,7 +38,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	listener, release, err := daemon.Listen(folders)
+	listener, release, err := listen(ctx, folders, opts.Replace)
 	if err != nil {
 		return err
 	}
@@ -92,6 +94,24 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 	return errors.Join(err, balancer.finish(ctx, folders, opts.Linger, release, log))
 }
 
+// listen takes the daemon's place, which only one can have: after the one that
+// has it, with replace, and else only where there is none.
+func listen(ctx context.Context, folders dirs.Dirs, replace bool) (net.Listener, func() error, error) {
+	if replace {
+		s := client.Starter{Dirs: folders}
+		others, err := s.Supersede(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer others()
+	}
+	listener, release, err := daemon.Listen(folders)
+	if errors.Is(err, daemon.ErrRunning) {
+		err = fmt.Errorf("%w; --replace takes its place", err)
+	}
+	return listener, release, err
+}
+
 // removeHelpers removes the containers that served this daemon's probes.
 func removeHelpers(ctx context.Context, helpers *inside.Helpers, log zerolog.Logger) {
 	const limit = 10 * time.Second
@@ -136,7 +156,7 @@ func logger(opts cli.ServeOptions, folders dirs.Dirs) (zerolog.Logger, error) {
 		out = &lumberjack.Logger{Filename: folders.Log(), MaxSize: 5, MaxBackups: 2}
 	}
 	if opts.LogFormat == "console" {
-		out = zerolog.ConsoleWriter{Out: out, TimeFormat: time.TimeOnly}
+		out = zerolog.ConsoleWriter{Out: out, TimeFormat: time.TimeOnly, NoColor: !term.IsTerminal(int(os.Stderr.Fd()))}
 	}
 	return zerolog.New(out).Level(level).With().Timestamp().Logger(), nil
 }

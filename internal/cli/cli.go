@@ -55,6 +55,8 @@ type ServeOptions struct {
 	// Linger is how long the daemon, once it has ended, waits for the next one to
 	// take over its published ports.
 	Linger time.Duration
+	// Replace ends the daemon that runs, rather than being refused by it.
+	Replace bool
 }
 
 // app is what a command has at hand.

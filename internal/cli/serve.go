@@ -14,7 +14,7 @@ func newServe(a *app) *cobra.Command {
 		Short: "Run the daemon in the foreground",
 		Long: "Run the daemon that keeps stacks as they are declared, in the foreground.\n\n" +
 			"Commands that need it start it in the background: serve is for service managers and for looking at its log.\n" +
-			"Its end never stops a container.",
+			"Its end never stops a container. docs/daemon.md has a unit for systemd.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains([]string{"console", "json"}, o.LogFormat) {
@@ -29,5 +29,6 @@ func newServe(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.LogFormat, "log-format", "console", "Format of the log (console|json)")
 	cmd.Flags().StringVar(&o.LogLevel, "log-level", "info", "Least level that is logged (debug|info|warn|error)")
 	cmd.Flags().DurationVar(&o.Linger, "linger", 0, "How long, at its end, it waits for the next daemon to take over its published ports")
+	cmd.Flags().BoolVar(&o.Replace, "replace", false, "End the daemon that runs and take its place, its published ports included")
 	return cmd
 }

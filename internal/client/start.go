@@ -96,6 +96,25 @@ func (s *Starter) Connect(ctx context.Context) (*Client, error) {
 	return s.start(ctx)
 }
 
+// Supersede ends the daemon that runs, if one does and whoever started it, and
+// keeps commands from starting another until release is called: the caller is to
+// be the next. A daemon with published ports that lingers hands them to it.
+func (s *Starter) Supersede(ctx context.Context) (release func(), err error) {
+	release, err = s.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, info, err := s.find(ctx)
+	if err == nil && c != nil {
+		err = s.replace(ctx, info.PID)
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
 // fits reports whether a daemon runs that need not be replaced.
 func (s *Starter) fits(c *Client, info api.DaemonInfo) bool {
 	return c != nil && (info.Build == s.Build || !info.Background)
@@ -121,18 +140,18 @@ func (s *Starter) alone(ctx context.Context) (release func(), err error) {
 
 func (s *Starter) patience() time.Duration { return cmp.Or(s.Patience, defaultPatience) }
 
-// replace ends a background daemon of another build and waits until it is gone,
+// replace ends the daemon that is this process and waits until it is gone,
 // its lock included.
 func (s *Starter) replace(ctx context.Context, pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("replace the daemon of another version (process %d): %w", pid, err)
+		return fmt.Errorf("replace the daemon that runs (process %d): %w", pid, err)
 	}
 	err := s.poll(ctx, func() (bool, error) {
 		c, _, err := s.find(ctx)
 		return c == nil && err == nil && !s.locked(), nil
 	})
 	if errors.Is(err, errImpatient) {
-		return fmt.Errorf("replace the daemon of another version (process %d): it does not end within %s; end it and run the command again", pid, s.patience())
+		return fmt.Errorf("replace the daemon that runs (process %d): it does not end within %s; end it and run the command again", pid, s.patience())
 	}
 	return err
 }

@@ -217,6 +217,44 @@ func TestForegroundDaemonStays(t *testing.T) {
 	}
 }
 
+// A daemon that is to be the next ends the one that runs, whoever started it, and
+// no command starts another in between.
+func TestSupersede(t *testing.T) {
+	p := newPlace(t)
+	release, err := p.starter("next").Supersede(t.Context())
+	if err != nil {
+		t.Fatalf("where none runs: %v", err)
+	}
+	release()
+	first := p.connect(p.starter("old"))
+	if release, err = p.starter("next").Supersede(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	connected := make(chan error, 1)
+	go func() {
+		_, err := p.starter("hasty").Connect(t.Context())
+		connected <- err
+	}()
+	next := p.starter("next")
+	pid := startProcess(t, next)
+	if err := next.poll(t.Context(), func() (bool, error) {
+		c, err := next.Find(t.Context())
+		return c != nil, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := <-connected; err != nil {
+		t.Errorf("a command that came meanwhile: %v", err)
+	}
+	if info := p.connect(p.starter("hasty")); info.PID != pid || info.PID == first.PID {
+		t.Errorf("process %d serves, want %d", info.PID, pid)
+	}
+	if did, want := p.did(), []string{"started old", "ended old", "started next"}; !slices.Equal(did, want) {
+		t.Errorf("daemons: %q, want %q", did, want)
+	}
+}
+
 // startProcess plays a daemon in the foreground.
 func startProcess(t *testing.T, s *Starter) int {
 	t.Helper()
