@@ -230,7 +230,11 @@ services:
     security_opt: ["seccomp=unconfined", "no-new-privileges:true"]
     devices: ["/dev/fuse:/dev/fuse"]
     volumes: ["/var/run/docker.sock:/var/run/docker.sock", "/srv/data:/data", "/:/host:ro"]
-  web: {image: app}
+    post_start: [{command: greet, privileged: true}]
+  web: {image: app, volumes: ["roots:/roots", "data:/data"], pre_start: [{command: prepare, privileged: true}]}
+volumes:
+  roots: {driver_opts: {type: none, o: bind, device: /}}
+  data: {driver_opts: {type: none, o: bind, device: /srv/data}}
 `)
 	b.daemon.plan = &reconcile.Plan{Stack: "shop"}
 	if code := b.run("plan"); code != 0 {
@@ -245,10 +249,24 @@ services:
 	want := []string{
 		"agent privileged", "agent network_mode: host", "agent pid: host", "agent cap_add: SYS_ADMIN",
 		"agent security_opt: seccomp=unconfined", "agent devices: /dev/fuse",
-		"agent mount: /var/run/docker.sock", "agent mount: /",
+		"agent mount: /var/run/docker.sock", "agent mount: /", "agent post_start.0: privileged",
+		"web mount: /, by the volume roots", "web pre_start.0: privileged",
 	}
 	if !slices.Equal(asks, want) {
 		t.Errorf("listed:\n%s\nwant:\n%s", strings.Join(asks, "\n"), strings.Join(want, "\n"))
+	}
+	for _, args := range [][]string{{"up", "-d", "--deny-elevated"}, {"create", "--deny-elevated"}, {"run", "--deny-elevated", "web"}} {
+		asked := len(b.daemon.ups)
+		if code := b.run(args...); code != 1 || !strings.Contains(b.err.String(), "web: mount: /, by the volume roots") {
+			t.Errorf("%v ends with %d: %s", args, code, b.err.String())
+		}
+		if len(b.daemon.ups) != asked {
+			t.Errorf("%v asked the daemon for it", args)
+		}
+	}
+	before := len(b.err.String())
+	if code := b.run("run", "--deny-elevated", "web"); code != 1 || strings.Contains(b.err.String()[before:], "agent") {
+		t.Errorf("a run of web is refused for another's sake: %s", b.err.String()[before:])
 	}
 }
 

@@ -28,6 +28,7 @@ type createOptions struct {
 	timeoutGiven  bool
 	adopt         bool
 	yes           bool
+	denyElevated  bool
 }
 
 func (o *createOptions) register(f *pflag.FlagSet) {
@@ -40,7 +41,12 @@ func (o *createOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.removeOrphans, "remove-orphans", false, "Remove containers for services not defined in the Compose file")
 	f.StringArrayVar(&o.scale, "scale", nil, "Scale SERVICE to NUM instances. Overrides the `scale` setting in the Compose file if present.")
 	f.BoolVarP(&o.yes, "yes", "y", false, `Assume "yes" as answer to all prompts (berth up asks nothing)`)
+	o.registerDeny(f)
 	f.BoolVar(&o.adopt, "adopt", false, "Take over containers, networks and volumes of this name that Docker Compose or another installation made")
+}
+
+func (o *createOptions) registerDeny(f *pflag.FlagSet) {
+	f.BoolVar(&o.denyElevated, "deny-elevated", false, "Refuse services that ask for more than an ordinary container gets, such as privileged or the engine's socket (also BERTH_DENY_ELEVATED=true)")
 }
 
 // complete takes what no flag says from the environment, and refuses flags that exclude each other.
@@ -139,6 +145,15 @@ func (a *app) prepareRequest(ctx context.Context, services []string, o *createOp
 	if err != nil {
 		return nil, nil, err
 	}
+	if o.denyElevated || a.env.enabled("BERTH_DENY_ELEVATED") {
+		included, err := withDependencies(loaded.Stack, services, o.noDeps)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := denyElevated(loaded.Stack.Name, elevations(loaded.Stack, included)); err != nil {
+			return nil, nil, err
+		}
+	}
 	a.tellOrphans.Store(!o.removeOrphans)
 	return loaded, req, nil
 }
@@ -157,7 +172,7 @@ func (a *app) dryRun(ctx context.Context, req *api.UpRequest) error {
 	if err != nil {
 		return err
 	}
-	return a.printPlan(plan, elevations(included), "text")
+	return a.printPlan(plan, elevations(req.Stack, included), "text")
 }
 
 func newCreate(a *app) *cobra.Command {

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/berth-dev/berth/internal/stack"
@@ -16,14 +19,60 @@ type elevation struct {
 
 // elevations lists what services ask for beyond an ordinary container, in the
 // file's order: whoever runs the stack should know.
-func elevations(services []*stack.Service) []elevation {
+func elevations(st *stack.Stack, services []*stack.Service) []elevation {
 	var list []elevation
 	for _, s := range services {
-		for _, ask := range elevated(&s.Spec) {
+		asks := slices.Concat(elevated(&s.Spec), elevatedVolumes(st, &s.Spec), elevatedHooks("post_start", s.PostStart), elevatedHooks("pre_stop", s.PreStop))
+		for i := range s.PreStart {
+			for _, ask := range elevated(&s.PreStart[i].Spec) {
+				if !slices.Contains(asks, ask) { // it has the service's own too
+					asks = append(asks, fmt.Sprintf("pre_start.%d: %s", i, ask))
+				}
+			}
+		}
+		for _, ask := range asks {
 			list = append(list, elevation{Service: s.Name, Asks: ask})
 		}
 	}
 	return list
+}
+
+// denyElevated is the error of a request that is to have no elevated wishes and has some.
+func denyElevated(stack string, list []elevation) error {
+	if len(list) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "stack %s asks for more than an ordinary container gets, which --deny-elevated refuses; nothing was changed:", stack)
+	for _, e := range list {
+		fmt.Fprintf(&b, "\n  %s: %s", e.Service, sanitize(e.Asks))
+	}
+	return errors.New(b.String())
+}
+
+// elevatedHooks lists the hooks that run with every privilege.
+func elevatedHooks(key string, hooks []stack.Hook) []string {
+	var asks []string
+	for i, h := range hooks {
+		if h.Privileged {
+			asks = append(asks, fmt.Sprintf("%s.%d: privileged", key, i))
+		}
+	}
+	return asks
+}
+
+// elevatedVolumes lists the mounted volumes that stand for a host path or device
+// which gives power over the host.
+func elevatedVolumes(st *stack.Stack, s *runtime.Spec) []string {
+	var asks []string
+	for _, m := range s.Mounts {
+		for i := range st.Volumes {
+			if v := &st.Volumes[i].Spec; m.Type == runtime.MountVolume && m.Source == v.Name && v.DriverOpts["device"] != "" && sensitive(v.DriverOpts["device"]) {
+				asks = append(asks, fmt.Sprintf("mount: %s, by the volume %s", v.DriverOpts["device"], st.Volumes[i].Key))
+			}
+		}
+	}
+	return asks
 }
 
 func elevated(s *runtime.Spec) []string {

@@ -67,7 +67,7 @@ func (a *app) plan(ctx context.Context, services []string, o *createOptions, for
 	if err != nil {
 		return err
 	}
-	if err := a.printPlan(plan, elevations(included), format); err != nil {
+	if err := a.printPlan(plan, elevations(loaded.Stack, included), format); err != nil {
 		return err
 	}
 	if !plan.Empty() {

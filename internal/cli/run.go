@@ -81,6 +81,7 @@ func (o *runOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.capDrop, "cap-drop", nil, "Drop Linux capabilities")
 	f.BoolVarP(&o.servicePorts, "service-ports", "P", false, "Run command with all service's ports enabled and mapped to the host")
 	f.BoolVar(&o.useAliases, "use-aliases", false, "Use the service's network useAliases in the network(s) the container connects to")
+	o.registerDeny(f)
 	f.BoolVar(&o.noDeps, "no-deps", false, "Don't start linked services")
 	f.BoolVar(&o.removeOrphans, "remove-orphans", false, "Remove containers for services not defined in the Compose file")
 	f.BoolVar(&o.images.Build, "build", false, "Build image before starting container")
