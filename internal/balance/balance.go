@@ -3,12 +3,14 @@ package balance
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,11 +67,11 @@ type Balancer struct {
 
 	mu       sync.Mutex // protects all below
 	pools    map[Key]*pool
-	open     map[Frontend]frontend // by slot
-	adopted  map[Frontend]Handover // by slot: sockets not asked for yet
-	asked    []FrontendStatus      // as of the last Apply
-	released bool                  // exported or closed: it opens nothing any more
-	stopped  []frontend            // when it was
+	open     map[Frontend]frontend   // by slot
+	adopted  map[Frontend][]Handover // by slot: sockets not asked for yet
+	asked    []FrontendStatus        // as of the last Apply
+	released bool                    // exported or closed: it opens nothing any more
+	stopped  []frontend              // when it was
 }
 
 // frontend is an open one.
@@ -77,8 +79,8 @@ type frontend interface {
 	// bind says for which pool and port it is from now on.
 	bind(of Frontend, p *pool)
 	status() FrontendStatus
-	// file returns another descriptor of its socket.
-	file() (Handover, error)
+	// files returns other descriptors of its sockets.
+	files() ([]Handover, error)
 	// stop ends listening; what it carries goes on. It waits until nothing is
 	// accepted any more.
 	stop()
@@ -95,7 +97,7 @@ func New(ctx context.Context, cfg Config) *Balancer {
 	cfg.UDPIdle = cmp.Or(max(cfg.UDPIdle, 0), DefaultUDPIdle)
 	b := &Balancer{
 		cfg: cfg, carriers: newCarriers(), dialer: dialer{timeout: cfg.Connect},
-		pools: map[Key]*pool{}, open: map[Frontend]frontend{}, adopted: map[Frontend]Handover{},
+		pools: map[Key]*pool{}, open: map[Frontend]frontend{}, adopted: map[Frontend][]Handover{},
 	}
 	b.connecting, b.stop = context.WithCancel(ctx)
 	return b
@@ -226,10 +228,64 @@ func (b *Balancer) ensure(ctx context.Context, f Frontend) FrontendStatus {
 		}
 	}
 	opened, err := b.listen(ctx, f, p)
+	if errors.Is(err, syscall.EADDRINUSE) && f.Protocol == TCP {
+		if ls, err := share(ctx, f, p); err == nil {
+			return b.keep(f, newTCPFrontend(b, f, p, ls...))
+		}
+	}
 	if err != nil {
 		return unbound(f, err)
 	}
 	return b.keep(f, opened)
+}
+
+// seizeEvery is how often Seize tries: a bind that fails costs some microseconds.
+const seizeEvery = 2 * time.Millisecond
+
+// Seize listens at the frontends of a pool that the last Apply could not listen
+// at, within milliseconds of when their ports are let go of: it tries until it
+// listens at all of them, or ctx ends, and reports which. It is for ports that
+// are about to be free; [Balancer.Apply] says who holds the others.
+func (b *Balancer) Seize(ctx context.Context, k Key) bool {
+	t := time.NewTicker(seizeEvery)
+	defer t.Stop()
+	for {
+		if b.seizeOnce(ctx, k) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+		}
+	}
+}
+
+func (b *Balancer) seizeOnce(ctx context.Context, k Key) (all bool) {
+	b.applying.Lock()
+	defer b.applying.Unlock()
+	all = true
+	for i, s := range b.asked { // written only while b.applying is held
+		b.mu.Lock()
+		p, have, released := b.pools[k], b.open[s.slot()], b.released
+		b.mu.Unlock()
+		switch {
+		case released || p == nil:
+			return false
+		case s.Key != k || have != nil || s.check() != nil:
+			continue
+		}
+		opened, err := b.listen(ctx, s.Frontend, p)
+		if err != nil {
+			all = false
+			continue
+		}
+		status := b.keep(s.Frontend, opened)
+		b.mu.Lock()
+		b.asked[i] = status
+		b.mu.Unlock()
+	}
+	return all
 }
 
 func (b *Balancer) keep(f Frontend, opened frontend) FrontendStatus {

@@ -26,12 +26,12 @@ func (b *Balancer) Export() ([]Handover, error) {
 	var all []Handover
 	var errs []error
 	for _, f := range b.open {
-		h, err := f.file()
+		some, err := f.files()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("export %s: %w", f.status().Frontend, err))
 			continue
 		}
-		all = append(all, h)
+		all = append(all, some...)
 	}
 	b.mu.Unlock()
 	b.stopAll()
@@ -45,43 +45,50 @@ func (b *Balancer) Adopt(all []Handover) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, h := range all {
-		if old, ok := b.adopted[h.Frontend.slot()]; ok {
-			_ = old.File.Close()
-		}
-		b.adopted[h.Frontend.slot()] = h
+		b.adopted[h.Frontend.slot()] = append(b.adopted[h.Frontend.slot()], h)
 	}
 }
 
 func (b *Balancer) dropAdopted() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for slot, h := range b.adopted {
-		_ = h.File.Close()
+	for slot, all := range b.adopted {
+		closeAll(all)
 		delete(b.adopted, slot)
 	}
 }
 
-// inherit opens a frontend with a socket that was adopted.
-func (b *Balancer) inherit(f Frontend, p *pool, h Handover) (frontend, error) {
-	defer func() { _ = h.File.Close() }() // what is opened has its own descriptor
+// inherit opens a frontend with the sockets that were adopted.
+func (b *Balancer) inherit(f Frontend, p *pool, all []Handover) (frontend, error) {
+	defer closeAll(all) // what is opened has its own descriptors
 	if f.Protocol == UDP {
-		c, err := net.FilePacketConn(h.File)
+		return b.inheritUDP(f, p, all[0])
+	}
+	var ls []*net.TCPListener
+	for _, h := range all {
+		l, err := net.FileListener(h.File)
 		if err != nil {
+			closeListeners(ls)
 			return nil, err
 		}
-		udp, ok := c.(*net.UDPConn)
+		tcp, ok := l.(*net.TCPListener)
 		if !ok {
-			return nil, errors.Join(fmt.Errorf("adopt %s: it is not a UDP socket", f), c.Close())
+			closeListeners(ls)
+			return nil, errors.Join(fmt.Errorf("adopt %s: it is not a TCP socket", f), l.Close())
 		}
-		return newUDPFrontend(b, f, p, udp)
+		ls = append(ls, tcp)
 	}
-	l, err := net.FileListener(h.File)
+	return newTCPFrontend(b, f, p, ls...), nil
+}
+
+func (b *Balancer) inheritUDP(f Frontend, p *pool, h Handover) (frontend, error) {
+	c, err := net.FilePacketConn(h.File)
 	if err != nil {
 		return nil, err
 	}
-	tcp, ok := l.(*net.TCPListener)
+	udp, ok := c.(*net.UDPConn)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("adopt %s: it is not a TCP socket", f), l.Close())
+		return nil, errors.Join(fmt.Errorf("adopt %s: it is not a UDP socket", f), c.Close())
 	}
-	return newTCPFrontend(b, f, p, tcp), nil
+	return newUDPFrontend(b, f, p, udp)
 }

@@ -19,6 +19,11 @@ func HolderOf(f Frontend, err error) *Process {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return nil
 	}
+	return ownerOf("/proc", inodesAt(f))
+}
+
+// inodesAt returns the inodes of the sockets that are bound to a frontend's port.
+func inodesAt(f Frontend) map[string]bool {
 	inodes := map[string]bool{}
 	for _, table := range []string{string(f.Protocol), string(f.Protocol) + "6"} {
 		file, err := os.Open(filepath.Join("/proc/net", table))
@@ -28,7 +33,7 @@ func HolderOf(f Frontend, err error) *Process {
 		socketsAt(file, f.Protocol, f.Port, inodes)
 		_ = file.Close()
 	}
-	return ownerOf("/proc", inodes)
+	return inodes
 }
 
 // The states of sockets that keep others from binding their port, as
@@ -66,14 +71,16 @@ func ownerOf(proc string, inodes map[string]bool) *Process {
 		if err != nil || owner != nil && owner.PID < pid {
 			continue
 		}
-		if hasOpen(filepath.Join(proc, e.Name(), "fd"), inodes) {
+		if len(openOf(filepath.Join(proc, e.Name(), "fd"), inodes)) > 0 {
 			owner = &Process{PID: pid, Command: commandOf(filepath.Join(proc, e.Name()))}
 		}
 	}
 	return owner
 }
 
-func hasOpen(fds string, inodes map[string]bool) bool {
+// openOf returns the descriptors of a process by which it has one of the sockets open.
+func openOf(fds string, inodes map[string]bool) []int {
+	var open []int
 	entries, _ := os.ReadDir(fds) // none of another user's
 	for _, e := range entries {
 		to, err := os.Readlink(filepath.Join(fds, e.Name()))
@@ -81,11 +88,12 @@ func hasOpen(fds string, inodes map[string]bool) bool {
 			continue
 		}
 		inode, ok := strings.CutPrefix(to, "socket:[")
-		if ok && inodes[strings.TrimSuffix(inode, "]")] {
-			return true
+		fd, err := strconv.Atoi(e.Name())
+		if ok && err == nil && inodes[strings.TrimSuffix(inode, "]")] {
+			open = append(open, fd)
 		}
 	}
-	return false
+	return open
 }
 
 // commandMost is how much of a command line is told, in bytes.

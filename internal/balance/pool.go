@@ -95,6 +95,14 @@ func (p *pool) find(id string) *backend {
 	return p.backends[i]
 }
 
+// proxied reports whether a proxy of the engine that leads to an address leads to
+// a backend.
+func (p *pool) proxied(at netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.backends, func(be *backend) bool { return !be.gone && slices.Contains(be.Proxied, at) })
+}
+
 // route makes the backends what they are said to be, and serves who waited.
 func (p *pool) route(to Routing, now time.Time) {
 	p.mu.Lock()

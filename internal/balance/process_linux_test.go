@@ -20,7 +20,8 @@ import (
 )
 
 // childEnv makes this program be a balancer of its own, in front of the address that it
-// holds, or the server behind it: for what is measured of a whole process.
+// holds, the server behind it, or a proxy of the engine: for what is seen of a whole
+// process.
 const (
 	childEnv = "BERTH_BALANCE_TEST_BACKEND"
 	asServer = "server"
@@ -31,9 +32,13 @@ func TestMain(m *testing.M) {
 	if backend == "" {
 		os.Exit(m.Run())
 	}
-	be := func() error { return beBalancer(netip.MustParseAddrPort(backend)) }
-	if backend == asServer {
-		be = beServer
+	be := beServer
+	switch backend {
+	case asServer:
+	case asProxy:
+		be = beProxy
+	default:
+		be = func() error { return beBalancer(netip.MustParseAddrPort(backend)) }
 	}
 	if err := be(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -43,6 +43,9 @@ type Backend struct {
 	// Addrs are the ports that are found elsewhere than at IP. With neither a
 	// backend is not used for that port's connections.
 	Addrs map[Port]netip.AddrPort
+	// Proxied are the addresses at which a proxy of the engine may lead to it, so
+	// that a port which such a proxy holds is taken over while it does.
+	Proxied []netip.Addr
 	// Routed says whether it is given new connections.
 	Routed bool
 }

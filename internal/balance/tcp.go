@@ -40,24 +40,28 @@ type binding struct {
 // tcpFrontend is an open TCP frontend.
 type tcpFrontend struct {
 	b       *Balancer
-	l       *net.TCPListener
+	ls      []*net.TCPListener // one, or more at a port that was shared
 	bound   netip.AddrPort
 	binding atomic.Pointer[binding]
-	slots   chan struct{} // holds one for each open connection, and one to accept the next
+	slots   chan struct{} // holds one for each open connection, and one for each listener to accept the next
 	open    atomic.Int64
-	starved atomic.Uint64 // accepts that failed
-	done    chan struct{} // closed: accept no more
-	once    sync.Once     // closes done
-	exited  chan struct{} // closed: the accepting goroutine has ended
+	starved atomic.Uint64  // accepts that failed
+	done    chan struct{}  // closed: accept no more
+	once    sync.Once      // closes done
+	accepts sync.WaitGroup // the accepting goroutines
 }
 
-func newTCPFrontend(b *Balancer, of Frontend, p *pool, l *net.TCPListener) *tcpFrontend {
+// newTCPFrontend accepts at one listener or more. It owns them.
+func newTCPFrontend(b *Balancer, of Frontend, p *pool, ls ...*net.TCPListener) *tcpFrontend {
 	f := &tcpFrontend{
-		b: b, l: l, bound: unmapped(l.Addr()), slots: make(chan struct{}, b.cfg.MaxOpen),
-		done: make(chan struct{}), exited: make(chan struct{}),
+		b: b, ls: ls, bound: unmapped(ls[0].Addr()), slots: make(chan struct{}, b.cfg.MaxOpen+len(ls)-1),
+		done: make(chan struct{}),
 	}
 	f.bind(of, p)
-	b.running.Go(f.accept)
+	f.accepts.Add(len(ls))
+	for _, l := range ls {
+		b.running.Go(func() { f.accept(l) })
+	}
 	return f
 }
 
@@ -79,29 +83,40 @@ func (f *tcpFrontend) status() FrontendStatus {
 	open := int(f.open.Load())
 	return FrontendStatus{
 		Frontend: f.binding.Load().of, Bound: f.bound,
-		Open: open, Full: open == cap(f.slots), AcceptErrors: f.starved.Load(),
+		Open: open, Full: open >= f.b.cfg.MaxOpen, AcceptErrors: f.starved.Load(),
 	}
 }
 
 func (f *tcpFrontend) stop() {
 	f.once.Do(func() { close(f.done) })
-	_ = f.l.Close() // what is in the kernel's queue is reset, unless another process has the socket too
-	<-f.exited
+	closeListeners(f.ls) // what is in the kernel's queue is reset, unless another process has the socket too
+	f.accepts.Wait()
 }
 
 func (f *tcpFrontend) end() {}
 
-func (f *tcpFrontend) file() (Handover, error) {
-	file, err := f.l.File()
-	if err != nil {
-		return Handover{}, err
+func (f *tcpFrontend) files() ([]Handover, error) {
+	var all []Handover
+	for _, l := range f.ls {
+		file, err := l.File()
+		if err != nil {
+			closeAll(all)
+			return nil, err
+		}
+		all = append(all, Handover{Frontend: f.binding.Load().of, File: file})
 	}
-	return Handover{Frontend: f.binding.Load().of, File: file}, nil
+	return all, nil
 }
 
-// accept takes clients until the frontend is stopped.
-func (f *tcpFrontend) accept() {
-	defer close(f.exited)
+func closeListeners(all []*net.TCPListener) {
+	for _, l := range all {
+		_ = l.Close() // nothing was written to it
+	}
+}
+
+// accept takes clients at a listener until the frontend is stopped.
+func (f *tcpFrontend) accept(l *net.TCPListener) {
+	defer f.accepts.Done()
 	var pause time.Duration
 	for {
 		select {
@@ -109,7 +124,7 @@ func (f *tcpFrontend) accept() {
 		case <-f.done:
 			return
 		}
-		conn, err := f.l.AcceptTCP()
+		conn, err := l.AcceptTCP()
 		if err == nil {
 			pause = 0
 			f.admit(conn)

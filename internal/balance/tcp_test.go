@@ -642,3 +642,46 @@ func TestCloseCutsWhatIsLeft(t *testing.T) {
 		t.Errorf("the client saw %v, want a reset", err)
 	}
 }
+
+// A port that is let go of is taken within milliseconds, without an Apply; what is
+// no longer asked for is not.
+func TestSeize(t *testing.T) {
+	b := newBalancer(t, Config{})
+	route(t, b, Routing{Backends: []Backend{serve(t, "a", nil).backend()}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := unmapped(l.Addr())
+	f := Frontend{Key: web, Protocol: TCP, Host: at.Addr(), Port: at.Port(), Target: 80}
+	if s := b.Apply(t.Context(), []Frontend{f})[0]; s.Listening() {
+		t.Fatalf("a port that is held was listened at: %+v", s)
+	}
+	seized := make(chan bool, 1)
+	go func() { seized <- b.Seize(t.Context(), web) }()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !<-seized || !b.Status()[0].Listening() {
+		t.Fatalf("the port was not taken: %+v", b.Status())
+	}
+	if name := askOnce(t, at); name != "a" {
+		t.Errorf("served by %q", name)
+	}
+
+	b.Apply(t.Context(), nil)
+	if !b.Seize(t.Context(), web) {
+		t.Error("it waits for a port that nobody asks for")
+	}
+	l, err = net.Listen("tcp", at.String())
+	if err != nil {
+		t.Fatalf("a port that nobody asks for was taken: %v", err)
+	}
+	defer func() { _ = l.Close() }()
+	b.Apply(t.Context(), []Frontend{f})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if b.Seize(ctx, web) {
+		t.Error("it says that it has a port which another one holds")
+	}
+}

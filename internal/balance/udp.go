@@ -65,12 +65,12 @@ func (f *udpFrontend) status() FrontendStatus {
 	}
 }
 
-func (f *udpFrontend) file() (Handover, error) {
+func (f *udpFrontend) files() ([]Handover, error) {
 	file, err := f.conn.File()
 	if err != nil {
-		return Handover{}, err
+		return nil, err
 	}
-	return Handover{Frontend: f.binding.Load().of, File: file}, nil
+	return []Handover{{Frontend: f.binding.Load().of, File: file}}, nil
 }
 
 // stop reads no more datagrams. The socket stays, for replies.
