@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/docker/docker/api/types/container"
 )
 
 // load is a constant load of keep-alive and of one-shot connections on one page,
@@ -373,6 +375,44 @@ func TestBalancedPortTaken(t *testing.T) {
 	}
 	r.mustUp(1, "--wait")
 	r.only(1)
+}
+
+// grownPage is a page with one replica, whose port the engine publishes.
+const grownPage = `services:
+  web:
+    image: ${REF}
+    command: ["serve"]
+    ports: ["${PORT}:8080"]
+    x-berth: {probes: {readiness: {http: {path: /readyz, port: 8080}, period: 1s}}}
+`
+
+// A single replica's port goes over from the engine to the balancer when it is
+// scaled up, and stays there when it is scaled down: nobody is refused. Where the
+// engine's proxy cannot be taken over, for want of rights, those are who come while
+// its container stops.
+func TestScaleUnderLoad(t *testing.T) {
+	r := newFaulty(t, grownPage)
+	r.must("up", "-d", "--wait")
+	if ports := r.one("web").Ports; len(ports) == 0 || strconv.Itoa(int(ports[0].PublicPort)) != portOf(r.base) {
+		t.Fatalf("the engine does not publish the port of a single replica: %v", ports)
+	}
+	calls := r.call(r.base)
+	r.must("scale", "web=3")
+	r.eventually(30*time.Second, func() error {
+		for _, c := range r.world.service("web") {
+			if i := slices.IndexFunc(c.Ports, func(p container.Port) bool { return p.PublicPort != 0 }); i >= 0 {
+				return fmt.Errorf("the engine still publishes port %d of %v", c.Ports[i].PublicPort, c.Names)
+			}
+		}
+		return r.running(map[string]int{"web": 3})
+	})
+	r.must("scale", "web=1")
+	r.eventually(30*time.Second, func() error { return r.running(map[string]int{"web": 1}) })
+	if os.Getuid() == 0 {
+		calls.finish(t)
+	} else {
+		calls.finishBut(t, 1000) // about a second's worth
+	}
 }
 
 func portOf(base string) string {

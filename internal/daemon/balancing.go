@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/balance"
@@ -19,6 +20,7 @@ import (
 // Balancer carries connections from published ports to containers.
 type Balancer interface {
 	Apply(ctx context.Context, desired []balance.Frontend) []balance.FrontendStatus
+	Seize(ctx context.Context, pool balance.Key) bool
 	Route(pool balance.Key, to balance.Routing) error
 	Pool(pool balance.Key) (balance.PoolStatus, bool)
 }
@@ -136,6 +138,31 @@ func (b *balancing) listen(ctx context.Context, name string, want []balance.Fron
 	if !same {
 		b.apply(ctx)
 	}
+}
+
+// portRelease is how long the engine may take to let go of the ports of a
+// container that has ended.
+const portRelease = 5 * time.Second
+
+// seize has the balancer take a service's ports the moment that a step makes them
+// free, where they are held by the container whose run the step ends. The returned
+// function is to be called at the step's end.
+func (l *loop) seize(ctx context.Context, s reconcile.Step) (ended func()) {
+	b := l.d.balancing
+	b.mu.Lock()
+	missing := b.troubles[l.name][s.Service] != ""
+	b.mu.Unlock()
+	if !missing || s.Container == "" || s.Op != reconcile.OpStop && s.Op != reconcile.OpKill && s.Op != reconcile.OpRemove {
+		return func() {}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	l.d.running.Go(func() {
+		defer stop()
+		if b.b.Seize(ctx, balance.Key{Stack: l.name, Service: s.Service}) {
+			l.wakeUp()
+		}
+	})
+	return func() { time.AfterFunc(portRelease, stop) }
 }
 
 // holds reports whether the balancer listens for a stack at a host port, and, if
@@ -257,6 +284,9 @@ func (l *loop) locate(be *balance.Backend, ports []runtime.Port, obs *reconcile.
 		return
 	}
 	c := &obs.Containers[i]
+	if obs.Reach == reconcile.ReachDirect && c.Labels[runtime.LabelPublish] != runtime.PublishBalanced {
+		be.Proxied = addresses(c)
+	}
 	f := health.Facts{Container: *c, Local: l.d.cfg.Probing.Local, EngineHost: l.d.cfg.Probing.EngineHost, Drivers: map[string]string{}}
 	for name := range obs.Networks {
 		f.Drivers[name] = obs.Networks[name].Driver
@@ -276,6 +306,17 @@ func (l *loop) locate(be *balance.Backend, ports []runtime.Port, obs *reconcile.
 		}
 		be.Addrs[balance.Port{Protocol: protocol(p), Number: p.Target}] = at
 	}
+}
+
+// addresses are those of a container in its networks.
+func addresses(c *runtime.Container) []netip.Addr {
+	var list []netip.Addr
+	for _, at := range c.Networks {
+		if a, err := netip.ParseAddr(at.IPv4); err == nil {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 func protocol(p runtime.Port) balance.Protocol {

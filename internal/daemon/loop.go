@@ -435,7 +435,9 @@ func (l *loop) carryOut(ctx context.Context, s reconcile.Step, turn uint64) {
 	}
 	begin := time.Now()
 	l.tell(s, "begin", 0, nil)
+	seized := l.seize(ctx, s)
 	res, err := l.execute(ctx, s)
+	seized()
 	l.ended(ctx, s, res, err, time.Since(begin))
 }
 

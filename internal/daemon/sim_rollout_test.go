@@ -30,7 +30,8 @@ type fakeBalancer struct {
 	mu      sync.Mutex // protects all below
 	refuses string     // why it listens nowhere; empty: it listens
 	fronts  map[balance.Frontend]bool
-	closed  []string // frontends that were closed
+	closed  []string      // frontends that were closed
+	seized  []balance.Key // by whose steps ports were to be freed
 	pools   map[balance.Key]map[string]*carried
 }
 
@@ -86,6 +87,14 @@ func (b *fakeBalancer) Route(pool balance.Key, to balance.Routing) error {
 		b.pools[pool][be.ID].routed, b.pools[pool][be.ID].was = true, true
 	}
 	return nil
+}
+
+// Seize notes for whom it waits for ports to be free.
+func (b *fakeBalancer) Seize(_ context.Context, pool balance.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seized = append(b.seized, pool)
+	return true
 }
 
 // Pool tells of the containers it knows.
@@ -615,6 +624,30 @@ func TestBalancedPortTaken(t *testing.T) {
 		pass(10 * time.Second)
 		if p := s.plan("shop"); strings.Contains(p, "cannot be listened at") {
 			t.Errorf("with the port free again:\n%s", p)
+		}
+		s.oracle()
+	})
+}
+
+// A port that the engine holds for a single replica goes over when that is scaled
+// up: the one that has it stops once the others are ready, and the balancer waits
+// for the port from before that on.
+func TestPortIsSeized(t *testing.T) {
+	where := freePort(t)
+	carrying(t, 1, func(t *testing.T, s *sim, b *fakeBalancer, _ *watch) {
+		single := func(n int) *stack.Stack { return shop(svc("web", n, port(where))) }
+		s.settled(s.up(single(1)))
+		b.refuse("address already in use")
+		s.up(single(3))
+		pass(time.Minute)
+		b.refuse("")
+		pass(time.Minute)
+		want := balance.Key{Stack: "shop", Service: "web"}
+		if len(b.seized) == 0 || b.seized[0] != want {
+			t.Errorf("the balancer waits for the ports of %v, want %v", b.seized, want)
+		}
+		if p := s.plan("shop"); strings.Contains(p, "published ports") {
+			t.Errorf("the port has not gone over:\n%s", p)
 		}
 		s.oracle()
 	})

@@ -89,6 +89,7 @@ type calm struct {
 
 func (*calm) Apply(context.Context, []balance.Frontend) []balance.FrontendStatus { return nil }
 func (*calm) Route(balance.Key, balance.Routing) error                           { return nil }
+func (*calm) Seize(context.Context, balance.Key) bool                            { return true }
 
 func (b *calm) Pool(k balance.Key) (balance.PoolStatus, bool) {
 	b.mu.Lock()

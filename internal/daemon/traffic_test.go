@@ -184,6 +184,8 @@ func TestPublishedPortsAreToldAsTheEngineTellsThem(t *testing.T) {
 // fakePools is a balancer that carries nothing: it tells of one pool.
 type fakePools struct{ pool balance.PoolStatus }
 
+func (fakePools) Seize(context.Context, balance.Key) bool { return true }
+
 func (fakePools) Apply(context.Context, []balance.Frontend) []balance.FrontendStatus { return nil }
 func (fakePools) Route(balance.Key, balance.Routing) error                           { return nil }
 func (p fakePools) Pool(k balance.Key) (balance.PoolStatus, bool) {

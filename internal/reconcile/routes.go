@@ -187,10 +187,14 @@ func (v *view) route(svc *stack.Service) {
 	if want := v.d.Services[svc.Name].Want; !v.balanced(svc) || want != WantRunning && want != WantPaused && want != WantCreated {
 		return
 	}
-	v.plan.Routes[svc.Name] = v.routing(svc, func(c *member) bool {
-		return c.id.Publish == runtime.PublishBalanced && v.takesNew(svc, c)
-	})
+	v.plan.Routes[svc.Name] = v.routing(svc, func(c *member) bool { return v.gotTo(c) && v.takesNew(svc, c) })
 	v.tellUnbound(svc)
+}
+
+// gotTo reports whether the balancer gets to a container: also to one whose ports
+// the engine still holds, unless they are the only way to it.
+func (v *view) gotTo(c *member) bool {
+	return c.id.Publish == runtime.PublishBalanced || v.o.Reach == ReachDirect
 }
 
 // routing are the containers of a service that take new connections, and their
