@@ -188,13 +188,13 @@ func TestRollout(t *testing.T) {
 		flaw, why string
 		lost      int // requests: those that a process which crashes was answering
 	}{
-		{"crash", "exited (1)", 0},
-		{"late", "exited (1)", clients},
+		{"crash", "app: this version crashes at once", 0}, // what it wrote last
+		{"late", "app: this version crashes after a while", clients},
 	} {
 		t.Run(c.flaw, func(t *testing.T) {
 			calls := r.call(r.base)
 			res := r.up(9, c.flaw, "--wait")
-			if res.code == 0 || !strings.Contains(res.stderr+res.stdout, c.why) {
+			if out := res.stderr + res.stdout; res.code == 0 || !strings.Contains(out, "exited (1) after ") || !strings.Contains(out, c.why) {
 				t.Errorf("up should fail and say %q: %s", c.why, res)
 			}
 			r.only(2)

@@ -278,7 +278,8 @@ func (l *loop) decideLocked(obs *reconcile.Observed, now time.Time) (plan *recon
 	l.probeLocked(l.observed)
 	l.balanceLocked(l.observed)
 	l.relayedLocked(l.observed, now)
-	l.observed.Tails, l.observed.OOMs = l.tailsLocked(), l.oomsLocked()
+	l.observed.Tails, l.observed.LastLines = l.tailsLocked()
+	l.observed.OOMs = l.oomsLocked()
 	l.unsaved = l.record.Memory.NoteOOMs(l.observed) || l.unsaved
 	l.plan = reconcile.Decide(l.record.Desired, l.observed, &l.record.Memory, now)
 	return l.plan, n.take(l.name, l.plan.Placed)

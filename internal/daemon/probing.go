@@ -224,9 +224,11 @@ func (l *loop) tailLocked(ctx context.Context, plan *reconcile.Plan, obs *reconc
 			continue
 		}
 		run := lastOutput{started: obs.Containers[i].Started, finished: obs.Containers[i].Finished, asked: true}
-		if run.same(l.tails[id]) {
+		old := l.tails[id]
+		if run.same(old) {
 			continue
 		}
+		run.known, run.text, run.last = old.known, old.text, old.last // of the run before, until that of this one is read
 		if l.tails == nil {
 			l.tails = map[string]lastOutput{}
 		}
@@ -242,7 +244,9 @@ func (l *loop) tailLocked(ctx context.Context, plan *reconcile.Plan, obs *reconc
 type lastOutput struct {
 	started, finished time.Time
 	asked             bool
-	text              string
+	known             bool   // it was read, or cannot be
+	text              string // the last lines
+	last              string // the last of them
 }
 
 // same reports whether both are of the same run, as far as it has come.
@@ -250,28 +254,53 @@ func (o lastOutput) same(p lastOutput) bool {
 	return o.asked == p.asked && o.started.Equal(p.started) && o.finished.Equal(p.finished)
 }
 
-// tailTime bounds the reading of a container's last output.
-const tailTime = 5 * time.Second
+// tailTime bounds the reading of a container's last output: for so long the end of
+// a rollout may wait for it.
+const tailTime = 2 * time.Second
 
+// fetchTail reads what a container has written last. It is only an addition, so
+// that one which cannot be read in time is taken for none.
 func (l *loop) fetchTail(ctx context.Context, id string, run lastOutput) {
+	defer l.wakeUp()
 	ctx, cancel := context.WithTimeout(ctx, tailTime)
 	defer cancel()
 	var out bytes.Buffer
 	opts := runtime.LogOptions{Tail: tailLines, Stdout: true, Stderr: true}
-	if err := l.d.cfg.Engine.Logs(ctx, id, opts, &out, &out); err != nil {
-		return // it is only an addition
+	text := ""
+	if err := l.d.cfg.Engine.Logs(ctx, id, opts, &out, &out); err == nil {
+		text = l.redact(out.String())
 	}
-	text := oneLine(l.redact(out.String()))
-	if text == "" {
-		return
-	}
-	run.text = text
 	l.mu.Lock()
-	if l.tails[id].same(run) {
-		l.tails[id] = run
+	defer l.mu.Unlock()
+	now, asked := l.tails[id]
+	if !asked {
+		return // the container is gone
 	}
-	l.mu.Unlock()
-	l.wakeUp()
+	// That of an earlier run is better than none, where the container crashes
+	// faster than it is read.
+	if now.same(run) || !now.known {
+		now.known, now.text, now.last = true, oneLine(text), lastLine(text)
+		l.tails[id] = now
+	}
+}
+
+// lastLineMost bounds the last line that a reason quotes, in bytes.
+const lastLineMost = 200
+
+// lastLine is the last line of a text that holds anything, without control
+// characters.
+func lastLine(text string) string {
+	last := ""
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(strings.Map(printable, line)); line != "" {
+			last = line
+		}
+	}
+	const cut = "…"
+	if len(last) > lastLineMost {
+		last = strings.ToValidUTF8(last[:lastLineMost-len(cut)], "") + cut
+	}
+	return last
 }
 
 // oneLineMost bounds the output that a reason quotes, in runes.
@@ -344,15 +373,19 @@ func withoutURL(err error) error {
 	}
 }
 
-// tailsLocked are the last outputs that are known; l.mu is held.
-func (l *loop) tailsLocked() map[string]string {
-	out := map[string]string{}
+// tailsLocked are the last outputs that are known, and the last lines of them;
+// l.mu is held.
+func (l *loop) tailsLocked() (tails, last map[string]string) {
+	tails, last = map[string]string{}, map[string]string{}
 	for id, t := range l.tails {
 		if t.text != "" {
-			out[id] = t.text
+			tails[id] = t.text
+		}
+		if t.known {
+			last[id] = t.last
 		}
 	}
-	return out
+	return tails, last
 }
 
 // probeAll sends the probes of all stacks until ctx ends.

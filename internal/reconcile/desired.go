@@ -231,6 +231,10 @@ type Observed struct {
 	OOMs map[string]int `json:"ooms,omitempty"`
 	// Tails are the last lines of output of containers that failed, by ID.
 	Tails map[string]string `json:"tails,omitempty"`
+	// LastLines are the last lines of output of the containers that a plan named as
+	// culprits, by ID, as soon as they were read; empty: it wrote nothing, or that
+	// cannot be read. nil: nobody reads any.
+	LastLines map[string]string `json:"lastLines,omitempty"`
 	// Cluster is what is known of the nodes; nil: nothing, and the engine alone
 	// decides where containers run.
 	Cluster *Cluster `json:"cluster,omitempty"`

@@ -64,6 +64,9 @@ func (v *view) readinessOf(svc *stack.Service, slot int) Readiness {
 	default:
 		return r
 	}
+	if r.Failed != "" {
+		r.Failed = quoted(r.Failed, v.o.LastLines[shown.ID])
+	}
 	r.Container, r.Serves, r.Why = shown.Container, v.serves(svc, shown), v.whyUnready(svc, shown)
 	for _, c := range olds {
 		r.Beside = append(r.Beside, Standing{Container: c.Container, Serves: v.serves(svc, c), Why: v.whyUnready(svc, c)})

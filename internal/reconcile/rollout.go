@@ -57,6 +57,9 @@ type SlotProgress struct {
 	Ready   time.Time `json:"ready,omitzero"`  // since when the new container is ready
 	Done    time.Time `json:"done,omitzero"`   // it was ready for long enough
 	Failed  string    `json:"failed,omitempty"`
+	// Unquoted is the container whose last line of output is still to be added to
+	// Failed.
+	Unquoted string `json:"unquoted,omitempty"`
 }
 
 // Active reports whether a rollout is still to come to its end.
@@ -125,6 +128,7 @@ type rolling struct {
 	taken       int // replicas that have, or are to get, the new revision
 	olds        int // replicas that a container of the old revision still serves, and will after this turn
 	pending     []pendingSlot
+	unquoted    bool // what a failed replica wrote last is still being read
 }
 
 // pendingSlot is a replica whose container is to be replaced.
@@ -218,6 +222,7 @@ func (v *view) nextRollout(svc *stack.Service, r *rolling) *Rollout {
 		return nil
 	}
 	v.advance(svc, next, outdated)
+	r.unquoted = next.isUnquoted()
 	v.judge(svc, next)
 	v.noteShare(svc, next)
 	v.plan.Rollouts[svc.Name] = *next
@@ -276,6 +281,7 @@ func (v *view) advance(svc *stack.Service, r *Rollout, outdated []pendingSlot) {
 		default:
 			v.advanceSlot(svc, r, &p, cur)
 		}
+		v.quote(svc, &p)
 		r.Slots[slot] = p
 	}
 	r.Total = len(r.Slots)
@@ -295,6 +301,9 @@ func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur 
 	}
 	if why := v.newFails(svc, r, p, cur); why != "" && p.Failed == "" {
 		p.Failed = fmt.Sprintf("%s: %s", cur.Name, why)
+		if v.o.LastLines != nil {
+			p.Unquoted = cur.ID
+		}
 	}
 	switch {
 	case !p.Done.IsZero():
@@ -315,6 +324,28 @@ func (v *view) advanceSlot(svc *stack.Service, r *Rollout, p *SlotProgress, cur 
 		return
 	}
 	p.Done, r.Progress = v.now, v.now
+}
+
+// quote adds to a replica's failure what its container wrote last, once that was
+// read; a container that is gone has nothing to add.
+func (v *view) quote(svc *stack.Service, p *SlotProgress) {
+	if p.Unquoted == "" {
+		return
+	}
+	line, known := v.o.LastLines[p.Unquoted]
+	if !known && v.any(svc, func(_ *stack.Service, c *member) bool { return c.ID == p.Unquoted }) {
+		v.plan.Culprits = append(v.plan.Culprits, p.Unquoted)
+		return
+	}
+	p.Failed, p.Unquoted = quoted(p.Failed, line), ""
+}
+
+// quoted is a reason with the last line of output, if there is one.
+func quoted(why, line string) string {
+	if line == "" {
+		return why
+	}
+	return why + ": " + line
 }
 
 // lookAt has the stack looked at again at a time.

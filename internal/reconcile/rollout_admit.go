@@ -178,8 +178,10 @@ func (v *view) underWay(svc *stack.Service, r *rolling) (surging, stopping int) 
 	return surging, stopping
 }
 
-// goesOn reports whether further replicas are replaced.
-func (r *rolling) goesOn(st ServiceState) bool { return r.State == RolloutUpdating && !st.Held }
+// goesOn reports whether further replicas are replaced now.
+func (r *rolling) goesOn(st ServiceState) bool {
+	return r.State == RolloutUpdating && !st.Held && !r.unquoted
+}
 
 // minReady is how long a new container of a service must be ready.
 func (v *view) minReady(svc *stack.Service) time.Duration {

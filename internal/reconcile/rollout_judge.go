@@ -52,12 +52,25 @@ func (v *view) newFails(svc *stack.Service, r *Rollout, p *SlotProgress, cur *me
 	}
 	switch {
 	case cur.State == runtime.Exited || cur.State == runtime.Restarting:
-		return v.exitReason(cur)
+		return v.exitReason(cur) + ranFor(cur)
 	case cur.RestartCount > 0:
 		return fmt.Sprintf("exited and was restarted by the engine (%d)", cur.RestartCount)
 	}
 	_, failed := v.readiness(svc, cur)
 	return failed
+}
+
+// ranFor says how long a container ran that has ended; empty: that is not known.
+func ranFor(c *member) string {
+	d := c.Finished.Sub(c.Started)
+	switch {
+	case c.State != runtime.Exited || c.Started.IsZero() || d < 0:
+		return ""
+	case d < 10*time.Second:
+		return fmt.Sprintf(" after %.1f s", d.Seconds())
+	default:
+		return " after " + d.Round(time.Second).String()
+	}
 }
 
 // aloneAlive reports whether no predecessor of a container lives any more.
@@ -80,7 +93,9 @@ func (v *view) judge(svc *stack.Service, r *Rollout) {
 	}
 	done, failed := r.Counts()
 	if r.State == RolloutUpdating {
-		if why := v.troubled(svc, r, policy, done, failed); why != "" {
+		// A failure is told with what the replica wrote last, which must be read before
+		// its container goes. That takes a moment, in which no other one is admitted.
+		if why := v.troubled(svc, r, policy, done, failed); why != "" && !r.isUnquoted() {
 			v.fail(svc, r, policy, why)
 		}
 	}
@@ -91,6 +106,16 @@ func (v *view) judge(svc *stack.Service, r *Rollout) {
 	if r.State == RolloutUpdating && done+failed >= r.Total && !v.anyOutdated(svc) {
 		v.complete(svc, r, policy)
 	}
+}
+
+// isUnquoted reports whether the last output of a failed replica is being read.
+func (r *Rollout) isUnquoted() bool {
+	for _, p := range r.Slots {
+		if p.Unquoted != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // anyOutdated reports whether a replica is still to be replaced.
