@@ -56,6 +56,10 @@ type UpRequest struct {
 	// Images are the IDs of the images that services are to run, by service, where
 	// the engine still has them; a service without one runs what its reference means.
 	Images map[string]string `json:"images,omitempty"`
+	// Cause is what asks for it, as the history of revisions tells it: "scale web=5".
+	// Control characters are taken for spaces, and only its first 300 characters are
+	// kept. Empty: an up.
+	Cause string `json:"cause,omitempty"`
 }
 
 // DownRequest is the body of POST /v1/stacks/{stack}/down.

@@ -402,8 +402,20 @@ func TestScaleWithAFileDeclaresIt(t *testing.T) {
 	if code := b.run("scale", "web=3"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, b.err.String())
 	}
-	if r := b.daemon.ups[0]; r.Scale["web"] != 3 || !r.NoRecreate || !slices.Equal(r.Services, []string{"web"}) {
+	if r := b.daemon.ups[0]; r.Scale["web"] != 3 || !r.NoRecreate || !slices.Equal(r.Services, []string{"web"}) || r.Cause != "scale web=3" {
 		t.Errorf("asked for %+v", r)
+	}
+	if code := b.run("create"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, b.err.String())
+	}
+	if r := b.daemon.ups[1]; r.Cause != "create" {
+		t.Errorf("create asked for %+v", r)
+	}
+	if code := b.run("up", "-d"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, b.err.String())
+	}
+	if r := b.daemon.ups[2]; r.Cause != "" {
+		t.Errorf("up asked for %+v", r)
 	}
 }
 

@@ -29,6 +29,7 @@ type createOptions struct {
 	adopt         bool
 	yes           bool
 	denyElevated  bool
+	cause         string // of the revision that it makes, where it is no up
 }
 
 func (o *createOptions) register(f *pflag.FlagSet) {
@@ -97,6 +98,7 @@ func (o *createOptions) request(loaded *stack.Loaded, services []string) (*api.U
 		Scale:            scale,
 		Timeout:          timeout,
 		Adopt:            o.adopt,
+		Cause:            o.cause,
 	}, nil
 }
 
@@ -197,7 +199,7 @@ func (a *app) create(ctx context.Context, services []string, o *createOptions) e
 	if err != nil {
 		return err
 	}
-	req.NoStart = true
+	req.NoStart, req.Cause = true, "create"
 	if a.global.dryRun {
 		return a.dryRun(ctx, req)
 	}

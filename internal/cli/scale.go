@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +49,7 @@ func (a *app) scale(ctx context.Context, pairs []string, noDeps bool) error {
 	} else {
 		o := upOptions{detach: true}
 		o.scale, o.noDeps = pairs, noDeps
-		o.noRecreate = true
+		o.noRecreate, o.cause = true, "scale "+strings.Join(pairs, " ")
 		err = a.up(ctx, names, &o)
 	}
 	if err == nil && !a.global.dryRun {

@@ -118,7 +118,7 @@ func (d *Daemon) up(ctx context.Context, req *api.UpRequest) (api.Accepted, erro
 	if err := d.preflight(ctx, next, obs); err != nil {
 		return api.Accepted{}, err
 	}
-	acc, err := d.accept(next.Stack, req.Contents, func(before *reconcile.Desired) (*reconcile.Desired, error) {
+	acc, err := d.acceptAs(next.Stack, req.Contents, oneLine(req.Cause), func(before *reconcile.Desired) (*reconcile.Desired, error) {
 		return d.declaring(before, req, obs).desired(), nil
 	})
 	d.concern(acc, req.Services, req.NoDeps)
@@ -344,7 +344,7 @@ func (d *Daemon) createOneOff(ctx context.Context, req *api.OneOffRequest) (api.
 		return api.OneOffCreated{}, err
 	}
 	name := ""
-	acc, err := d.accept(up.Stack, up.Contents, func(before *reconcile.Desired) (*reconcile.Desired, error) {
+	acc, err := d.acceptAs(up.Stack, up.Contents, "run "+svc.Name, func(before *reconcile.Desired) (*reconcile.Desired, error) {
 		next := declare(before).desired()
 		one := req.OneOff
 		one.Number = oneOffNumber(next, obs, one.Service)

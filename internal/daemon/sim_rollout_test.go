@@ -531,6 +531,35 @@ func TestRevisionsAndUndo(t *testing.T) {
 	})
 }
 
+// The history says what asked for each revision. What changes only how many
+// replicas run makes none.
+func TestHistoryTellsCauses(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		scales := func(words string, n int) func(*api.UpRequest) {
+			return func(r *api.UpRequest) {
+				r.Cause, r.Scale, r.NoRecreate = words, map[string]int{"web": n}, true
+			}
+		}
+		s.settled(s.up(shop(svc("web", 1, rolls("1")))))
+		s.settled(s.up(shop(svc("web", 1, rolls("2"))), scales("scale web=5", 5)))
+		s.settled(s.up(shop(svc("web", 1, rolls("2"))), scales("scale web=3", 3)))
+		s.settled(s.up(shop(svc("web", 1, rolls("3"))), func(r *api.UpRequest) { r.Cause = "scale\x1b[1m\nweb=4" }))
+		acc, err := s.d.undo(s.ctx, "shop", &api.UndoRequest{To: 1})
+		s.must(err)
+		s.settled(acc)
+		list, err := s.d.history(s.ctx, "shop")
+		s.must(err)
+		var causes []string
+		for _, r := range list {
+			causes = append(causes, r.Cause)
+		}
+		want := []string{"", "scale web=5", "scale [1m | web=4", "undo to 1"}
+		if !slices.Equal(causes, want) {
+			t.Errorf("the causes are %q, want %q", causes, want)
+		}
+	})
+}
+
 // freePort is a port of this machine that nobody holds.
 func freePort(t *testing.T) string {
 	t.Helper()
