@@ -191,7 +191,7 @@ func (n *nodes) bind(name string, limits runtime.NodeLimits, made runtime.Bounda
 	defer n.mu.Unlock()
 	b := n.bounds[name]
 	if b == nil {
-		b = &bound{}
+		b = n.state.Short[name].bound()
 		n.bounds[name] = b
 	}
 	news := b.limits != limits || b.made.Parent != made.Parent

@@ -28,6 +28,7 @@ import (
 	"github.com/berth-dev/berth/health"
 	"github.com/berth-dev/berth/internal/dirs"
 	"github.com/berth-dev/berth/internal/reconcile"
+	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/runtime"
 )
 
@@ -155,6 +156,7 @@ func (d *Daemon) readStacks() error {
 	if err != nil {
 		return err
 	}
+	declared := map[string]*stack.Stack{}
 	for _, name := range names {
 		r, note, err := d.store.load(name)
 		if err != nil {
@@ -167,8 +169,9 @@ func (d *Daemon) readStacks() error {
 		}
 		d.health.remember(r.Memory.EngineDown, r.Memory.EngineUp)
 		d.loops[name] = newLoop(d, name, r)
-		d.nodes.declare(name, r.Desired.Stack)
+		declared[name] = r.Desired.Stack
 	}
+	d.nodes.redeclare(declared)
 	return nil
 }
 

@@ -56,6 +56,49 @@ func (d *Daemon) relieve(node string, p *runtime.Pressure, now time.Time) {
 	if evicted != nil || was.since.IsZero() != is.since.IsZero() {
 		d.wakeAll()
 	}
+	if err := d.nodes.storeShortage(d.store.saveNodes, node); err != nil {
+		log.Error().Err(err).Msg("the node's lack of memory cannot be stored; it is tried again")
+	}
+}
+
+// storedShortage is what is stored of a node's lack of memory, so that the next
+// daemon neither places replicas there nor evicts any sooner than this one would.
+type storedShortage struct {
+	Since   time.Time                                   `json:"since"`
+	Evicted time.Time                                   `json:"evicted,omitzero"`
+	Shed    map[string]map[reconcile.Key]reconcile.Shed `json:"shed,omitempty"` // by stack
+}
+
+// bound is what a node's boundary begins with; the zero one has no shortage.
+func (s storedShortage) bound() *bound {
+	return &bound{short: shortage{since: s.Since, evicted: s.Evicted}, shed: s.Shed}
+}
+
+// storeShortage stores a node's lack of memory, where it is not stored as it is.
+func (n *nodes) storeShortage(save func(nodeState) error, node string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.bounds[node]
+	if b == nil {
+		return nil
+	}
+	is, was := storedShortage{Since: b.short.since, Evicted: b.short.evicted, Shed: b.shed}, n.state.Short[node]
+	if same(is, was) {
+		return nil
+	}
+	next := n.state
+	next.Short = maps.Clone(next.Short)
+	if next.Short == nil {
+		next.Short = map[string]storedShortage{}
+	}
+	if next.Short[node] = is; is.Since.IsZero() {
+		delete(next.Short, node)
+	}
+	if err := save(next); err != nil {
+		return err
+	}
+	n.state = next
+	return nil
 }
 
 // lack takes over what a look at a node has told of its memory.

@@ -46,6 +46,8 @@ type nodeState struct {
 	// Overcommit: a node was added although the engine has less than all nodes
 	// together may promise.
 	Overcommit bool `json:"overcommit,omitempty"`
+	// Short are the nodes that are short of memory.
+	Short map[string]storedShortage `json:"short,omitempty"`
 }
 
 // nodeStatus is what commands have made of a node.
@@ -111,12 +113,26 @@ func (n *nodes) declare(name string, s *stack.Stack) {
 	n.poke()
 }
 
+// redeclare takes over the declarations that were stored. What commands have made
+// of nodes is not judged by them: those of a stack that cannot be read may be missing.
+func (n *nodes) redeclare(declared map[string]*stack.Stack) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.declared = declared
+	n.poke()
+}
+
 // forgetStatusLocked drops what commands have made of nodes that are no more;
 // n.mu is held.
 func (n *nodes) forgetStatusLocked() {
 	for name := range n.state.Status {
 		if _, ok := n.findLocked(name); !ok && name != reconcile.LocalNode {
 			delete(n.state.Status, name)
+		}
+	}
+	for name := range n.state.Short {
+		if _, ok := n.findLocked(name); !ok {
+			delete(n.state.Short, name)
 		}
 	}
 }
@@ -424,7 +440,7 @@ func (n *nodes) edit(save func(nodeState) error, fn func(*nodeState) error) erro
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	next := n.state
-	next.Added, next.Status = slices.Clone(next.Added), maps.Clone(next.Status)
+	next.Added, next.Status, next.Short = slices.Clone(next.Added), maps.Clone(next.Status), maps.Clone(next.Short)
 	if next.Status == nil {
 		next.Status = map[string]nodeStatus{}
 	}

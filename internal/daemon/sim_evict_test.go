@@ -128,3 +128,66 @@ func TestEvictionsEndAndKeepTheirDistance(t *testing.T) {
 		}
 	})
 }
+
+// What is known of a node's lack of memory outlives the daemon: the replica that
+// had to leave is not placed there again before the node has had its time, the
+// reason is still told, and the next eviction keeps its distance.
+func TestShortageOutlivesTheDaemon(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		var grown atomic.Bool
+		s.measured(func(service string) int64 {
+			if service == "web" && grown.Load() {
+				return 85
+			}
+			return 40
+		})
+		s.settled(s.up(onNodes(shop(svc("web", 2, reserves(50)), svc("db", 1, reserves(60), priority(5))),
+			edge("edge-1", 200))))
+		grown.Store(true)
+		s.wait(35 * time.Second)
+		s.expect("shop-db-1@edge-1 shop-web-1@edge-1")
+		before, err := s.d.nodes.node("edge-1")
+		s.must(err)
+		s.reboot()
+		s.wait(time.Minute)
+		s.expect("shop-db-1@edge-1 shop-web-1@edge-1")
+		if plan := s.plan("shop"); !strings.Contains(plan, "evicted: node edge-1 is short of memory") || !strings.Contains(plan, "1 short of memory") {
+			t.Errorf("the plan does not say why web/2 waits:\n%s", plan)
+		}
+		n, err := s.d.nodes.node("edge-1")
+		if err != nil || n.Shortage == nil || !n.Shortage.Since.Equal(before.Shortage.Since) || len(n.Shortage.Evicted) != 1 {
+			t.Errorf("the node tells of %+v, %v, and told of %+v", n.Shortage, err, before.Shortage)
+		}
+		grown.Store(false)
+		s.wait(openAfter + time.Minute)
+		s.expect("shop-db-1@edge-1 shop-web-1@edge-1 shop-web-2@edge-1")
+		s.reboot()
+		s.wait(time.Minute)
+		if n, _ := s.d.nodes.node("edge-1"); n.Shortage != nil {
+			t.Errorf("the next daemon still tells of %+v", n.Shortage)
+		}
+	})
+}
+
+// What commands have made of the nodes of one stack outlives the daemon, whichever
+// other stacks have nodes of their own.
+func TestNodeStatusOfEveryStackOutlivesTheDaemon(t *testing.T) {
+	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
+		for _, name := range []string{"alpha", "beta"} {
+			st := shop(svc("web", 1))
+			st.Name, st.Networks[0].Spec.Name, st.Volumes[0].Spec.Name = name, name+"_default", name+"_data"
+			st.Services[0].Spec.Networks = []runtime.Attachment{{Network: name + "_default"}}
+			st = onNodes(st, edge(name+"-1", 200))
+			s.settled(s.up(st))
+		}
+		for _, node := range []string{"alpha-1", "beta-1"} {
+			s.node(node, "cordon", 0)
+		}
+		s.reboot()
+		for _, node := range []string{"alpha-1", "beta-1"} {
+			if n, err := s.d.nodes.node(node); err != nil || !n.Cordoned {
+				t.Errorf("node %s is not cordoned any more: %+v, %v", node, n, err)
+			}
+		}
+	})
+}
