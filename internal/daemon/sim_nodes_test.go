@@ -371,3 +371,46 @@ func TestRebalance(t *testing.T) {
 		s.oracle()
 	})
 }
+
+// A replica that crashes again and again does not keep a node from being drained:
+// those that serve move one at a time, and none of them is missing meanwhile.
+func TestDrainBesideACrashingReplica(t *testing.T) {
+	for name, lasts := range map[string]time.Duration{"from the beginning": 100 * time.Millisecond, "later": time.Minute} {
+		t.Run(name, func(t *testing.T) { drainBesideACrashingReplica(t, lasts) })
+	}
+}
+
+func drainBesideACrashingReplica(t *testing.T, lasts time.Duration) {
+	simulate(t, overlapping(fake.Options{}), func(t *testing.T, s *sim) {
+		s.engine.Script("shop-web-2", fake.Exit(lasts, 1))
+		restarts := func(v *stack.Service) {
+			v.Restart = &stack.RestartPolicy{Condition: "any", Delay: time.Hour}
+			v.Update = stack.DefaultUpdate()
+		}
+		s.up(onNodes(shop(svc("web", 3, reserves(50), restarts)), edge("edge-1", 256), edge("edge-2", 256), edge("edge-3", 256)))
+		s.rest()
+		s.expect("shop-web-1@edge-1 shop-web-3@edge-3")
+		fewest, over := 9, make(chan struct{})
+		watch, stop := context.WithCancel(s.ctx)
+		go func() {
+			defer close(over)
+			for watch.Err() == nil {
+				up := s.where()
+				fewest = min(fewest, strings.Count(up, "shop-web-1")+strings.Count(up, "shop-web-3"))
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		s.node("edge-1", "drain", 0)
+		stop()
+		<-over
+		if got := s.where(); strings.Contains(got, "edge-1") || !strings.Contains(got, "shop-web-1@") || !strings.Contains(got, "shop-web-3@") {
+			t.Errorf("after the drain there is %s\n%s", got, s.plan("shop"))
+		}
+		if n, _ := s.d.nodes.node("edge-1"); n.Status != "drained" {
+			t.Errorf("the node is %s", n.Status)
+		}
+		if fewest < 2 {
+			t.Errorf("only %d of the two that serve were there at once", fewest)
+		}
+	})
+}

@@ -10,7 +10,8 @@ import (
 )
 
 // startsFirst reports whether the successor of a container starts before that
-// one stops: the rollout says so, and nothing stands against it. Two containers
+// one stops: the rollout says so, or the service can spare none on the way to
+// another node, and nothing stands against it. Two containers
 // cannot hold one fixed host port, and a lone replica does not share its named
 // volume with its successor.
 func (v *view) startsFirst(svc *stack.Service, slot int, old *member) bool {
@@ -19,7 +20,8 @@ func (v *view) startsFirst(svc *stack.Service, slot int, old *member) bool {
 		return false
 	}
 	if l := v.places.leave[old.ID]; l.why != "" {
-		return r.surge > 0 && !l.forced
+		spare := r.under() || v.missingBeside(svc, slot) < max(r.down, 1) // else it must not be missing too
+		return (r.surge > 0 || !spare) && !l.forced
 	}
 	return r.first[slot] || r.surge > 0 && r.down == 0
 }

@@ -117,7 +117,9 @@ func (v *view) limitsOn(svc *stack.Service, name string) runtime.Limits {
 
 // mayMove reports whether a replica may change its node now: one replica of a
 // service at a time, and only while all others are ready, until a drain's
-// deadline has passed. What does not change its node may always be replaced.
+// deadline has passed. One that keeps failing is not waited for where the move
+// leaves as many ready as before, or as many as must be. What does not change its
+// node may always be replaced.
 func (v *view) mayMove(svc *stack.Service, slot int, old *member) bool {
 	l := v.places.leave[old.ID]
 	if l.why == "" || l.forced || !old.State.Alive() {
@@ -136,12 +138,68 @@ func (v *view) mayMove(svc *stack.Service, slot int, old *member) bool {
 		if _, busy := v.m.InFlight[ReplicaKey(svc.Name, other)]; busy {
 			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("%s/%d is being changed", svc.Name, other))
 		}
-		if !v.standsWell(svc, v.replicas[svc.Name][other]) {
+		if !v.standsWell(svc, v.replicas[svc.Name][other]) && !v.passesOver(svc, slot, other, old) {
 			return v.waitToMove(svc, slot, old, l, fmt.Sprintf("waits until %s/%d is ready", svc.Name, other))
 		}
 	}
 	v.onMove[svc.Name] = slot
 	return true
+}
+
+// passesOver reports whether a replica may move although another one is not ready:
+// that one keeps failing, so that there is no telling when it will be, and the
+// move takes away nothing that must be there. In a rollout the replicas that fail
+// are its own matter.
+func (v *view) passesOver(svc *stack.Service, slot, other int, old *member) bool {
+	cs := v.replicas[svc.Name][other]
+	if v.rolling(svc).under() || len(cs) != 1 || !v.keepsFailing(svc, other, cs[0], v.drainedSince(old)) {
+		return false
+	}
+	return !v.serves(svc, old) || v.overlapObstacle(svc) == "" || v.missingBeside(svc, slot) < max(v.rolling(svc).down, 1)
+}
+
+// drainedSince is when the drain of a container's node began; zero: it is not drained.
+func (v *view) drainedSince(c *member) time.Time {
+	if n := v.nodeNamed(nodeOf(c)); n != nil && n.Drain != nil {
+		return n.Drain.Since
+	}
+	return time.Time{}
+}
+
+// keepsFailing reports whether a container does not serve since it has ended, or
+// was started again after it had, or has not become ready for long although it was
+// started before a time.
+func (v *view) keepsFailing(svc *stack.Service, slot int, c *member, since time.Time) bool {
+	restarts, _ := v.attempts(ReplicaKey(svc.Name, slot), c.id.Revision, 0)
+	switch {
+	case v.serves(svc, c):
+		return false
+	case c.State == runtime.Exited || c.State == runtime.Restarting || restarts > 0 || c.RestartCount > 0:
+		return true
+	case c.State != runtime.Running || !c.Started.Before(since) || svc.Probes.Startup != nil || c.Health == runtime.HealthStarting:
+		return false // it is still to become ready, for all that is known
+	}
+	due := c.Started.Add(longUnready)
+	if wait := due.Sub(v.now); wait > 0 && wait <= longUnready {
+		v.lookAt(due)
+		return false
+	}
+	return true
+}
+
+// longUnready is how long a container that runs must not have been ready for
+// nobody to wait any longer for it to become so.
+const longUnready = time.Minute
+
+// missingBeside counts the replicas of a service but one that do not serve.
+func (v *view) missingBeside(svc *stack.Service, slot int) int {
+	n := 0
+	for _, other := range v.rolling(svc).missing {
+		if other != slot {
+			n++
+		}
+	}
+	return n
 }
 
 // standsWell reports whether a replica serves and is not on the move itself.

@@ -166,6 +166,65 @@ func TestReplicasArePlaced(t *testing.T) {
 			want: `hold web/1 shop-web-1 (node edge-1 is drained; waits until web/2 is ready)`,
 		},
 		{
+			name: "a drain does not wait for a replica that crashes again and again, and starts the next one first",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0}
+				f := on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Exited, at("edge-2"), exit(1, time.Minute)).
+					has("web", 1, runtime.Created, at("edge-2"), named("-next"))
+				f.d.Stack.Services[0].Restart = &stack.RestartPolicy{Condition: "any", Delay: time.Hour}
+				f.d.Stack.Services[0].Update = stack.DefaultUpdate()
+				return f
+			},
+			want: `start web/1 shop-web-1-next (created, not started)
+				hold web/2 shop-web-2 (exited (1); restarts at 10:59:00)`,
+		},
+		{
+			name: "a drain waits for a replica that crashes where two cannot be there at once",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0}
+				f := on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).has("web", 2, runtime.Exited, at("edge-2"), exit(1, time.Minute))
+				f.d.Stack.Services[0].Restart = &stack.RestartPolicy{Condition: "any", Delay: time.Hour}
+				f.d.Stack.Services[0].Spec.Ports = []runtime.Port{{Target: 80, Published: "8080", Protocol: "tcp"}}
+				f.d.Stack.Services[0].Publish = stack.PublishDirect
+				f.d.Stack.Services[0].Update = stack.DefaultUpdate()
+				published := newView(&f.d, &f.o, &f.m, t0).publishOf(&f.d.Stack.Services[0])
+				for i := range f.o.Containers {
+					f.o.Containers[i].Labels[runtime.LabelPublish] = published
+				}
+				return f
+			},
+			want: `hold web/1 shop-web-1 (node edge-1 is drained; waits until web/2 is ready)
+				hold web/2 shop-web-2 (exited (1); restarts at 10:59:00)`,
+		},
+		{
+			name: "a drain waits for a replica that has only just been started",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0.Add(-time.Second)}
+				young := func(c *runtime.Container) { c.Started = t0.Add(-2 * time.Second) }
+				return on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).
+					has("web", 2, runtime.Running, at("edge-2"), checked(runtime.HealthUnhealthy), young)
+			},
+			want: `hold web/1 shop-web-1 (node edge-1 is drained; waits until web/2 is ready)`,
+		},
+		{
+			name: "a drain does not wait for a replica that has not been ready for long",
+			f: func() *fixture {
+				drained := node("edge-1", 500, 256)
+				drained.Drain = &Drain{Since: t0.Add(-time.Second)}
+				old := func(c *runtime.Container) { c.Started = t0.Add(-2 * time.Minute) }
+				return on(shop(needs(svc("web", 2), 100, 64)), drained, node("edge-2", 500, 256)).
+					has("web", 1, runtime.Running, at("edge-1")).
+					has("web", 2, runtime.Running, at("edge-2"), checked(runtime.HealthUnhealthy), old)
+			},
+			want: `create web/1 shop-web-1-rev-web- on edge-2 (node edge-1 is drained)`,
+		},
+		{
 			name: "a drain's deadline ends the regard",
 			f: func() *fixture {
 				drained := node("edge-1", 500, 256)

@@ -138,6 +138,13 @@ type pendingSlot struct {
 	serves bool
 }
 
+// under reports whether a rollout is under way, or has stopped half-way: which
+// replicas of it may fail is its policy's matter. One that has stopped with nothing
+// left of the old revision is as good as none.
+func (r *rolling) under() bool {
+	return r.Rollout != nil && (r.State != RolloutPaused || r.olds > 0)
+}
+
 // rolling returns what this turn knows of a service's rollout.
 func (v *view) rolling(svc *stack.Service) *rolling {
 	if r, ok := v.rollouts[svc.Name]; ok {
