@@ -305,16 +305,23 @@ func (r *autoscaling) idle() error {
 	if !from.given() {
 		return nil
 	}
-	i := scaling.Idle{Do: scaling.IdleAction(cmp.Or(from.get("action").text(), string(scaling.IdleStop)))}
+	after, action, grace := from.get("after"), from.get("action"), from.get("grace")
+	switch {
+	case grace.given() && r.out.Concurrency == nil:
+		return grace.fail("is how long concurrency: keeps the last replica, but there is no concurrency:; drop it, or give a longer after:")
+	case after.given():
+	case action.given() || !grace.given():
+		return from.fail("the key after is missing")
+	default:
+		return nil // only the last replica's grace was given
+	}
+	i := scaling.Idle{Do: scaling.IdleAction(cmp.Or(action.text(), string(scaling.IdleStop)))}
 	var err error
-	if i.After, err = from.get("after").duration(); err != nil {
+	if i.After, err = after.duration(); err != nil {
 		return err
 	}
 	for _, err := range i.Validate() {
 		return r.ext.faultIn(err, idleKeys)
-	}
-	if grace := from.get("grace"); grace.given() && r.out.Concurrency == nil {
-		return grace.fail("is how long concurrency: keeps the last replica, but there is no concurrency:; drop it, or give a longer after:")
 	}
 	r.out.Idle = &i
 	return nil

@@ -63,6 +63,9 @@ func TestAutoscaleIsTranslated(t *testing.T) {
 			Policy: scaling.Policy{Min: new(1), Max: 4}, Idle: &scaling.Idle{After: time.Minute, Do: scaling.IdleStop},
 			Concurrency: &scaling.Concurrency{Target: 10, Min: new(0), Max: 4, Stable: 30 * time.Second, Panic: 3 * time.Second, PanicFactor: 3, Grace: 5 * time.Second},
 		},
+		"min: 0, max: 4, concurrency: {target: 10}, idle: {grace: 5s}": {
+			Policy: scaling.Policy{Min: new(1), Max: 4}, Concurrency: &scaling.Concurrency{Target: 10, Min: new(0), Max: 4, Grace: 5 * time.Second},
+		},
 		"max: 1, idle: {after: 1m, action: throttle}": {Policy: scaling.Policy{Max: 1}, Idle: &scaling.Idle{After: time.Minute, Do: scaling.IdleThrottle}},
 		"min: 0, max: 3, metrics: [{webhook: {url: 'https://q:8443/len', averageValue: '2.5'}}]": {
 			Policy:  scaling.Policy{Min: new(0), Max: 3, Metrics: []scaling.Metric{{Source: scaling.FromExternal, Name: "webhook", AverageValue: 2500}}},
@@ -168,6 +171,8 @@ func TestWrongScaling(t *testing.T) {
 
 		scaled("max: 3, idle: {after: 0s}"):                                                 at + ".idle.after: is 0s: give more than 0",
 		scaled("max: 3, idle: {action: stop}"):                                              at + ".idle: the key after is missing",
+		scaled("max: 3, concurrency: {target: 1}, idle: {action: stop, grace: 5s}"):         at + ".idle: the key after is missing",
+		scaled("max: 3, idle: {grace: 5s}"):                                                 at + ".idle.grace: is how long concurrency: keeps the last replica, but there is no concurrency:",
 		scaled("max: 3, idle: {after: 1m, action: kill}"):                                   at + `.idle.action: "kill" is not one of stop, pause, throttle`,
 		scaled("max: 3, idle: {after: 1m, grace: 5s}"):                                      at + ".idle.grace: is how long concurrency: keeps the last replica, but there is no concurrency:",
 		scaled("max: 3, concurrency: {target: 0}"):                                          at + ".concurrency.target: is 0: give more than 0",
