@@ -170,8 +170,8 @@ func (c *Concurrency) rest(d *ConcurrencyDecision, s *ConcurrencyState, n int) i
 	if d.Last > 0 {
 		n = max(n, 1)
 	}
-	if d.Last > 0 || d.Stable > 0 || d.Panicking {
-		s.Zero = time.Time{}
+	if d.Last > 0 || d.Stable > 0 || d.Panicking || d.Current == 0 {
+		s.Zero = time.Time{} // also what is woken is kept for as long
 		return n
 	}
 	if s.Zero.IsZero() {

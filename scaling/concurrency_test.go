@@ -148,6 +148,21 @@ func TestConcurrencyGraceBeginsAnew(t *testing.T) {
 	}
 }
 
+// What was woken by somebody whom no sample has seen is kept for its grace.
+func TestConcurrencyGraceAfterAWake(t *testing.T) {
+	r := &traffic{t: t, now: noon, replicas: 1, policy: scaling.Concurrency{Target: 10, Min: new(0), Max: 100}}
+	if r.run(600, 0); r.replicas != 0 {
+		t.Fatalf("not at rest: %v", r.last)
+	}
+	r.replicas = 1
+	if r.run(28, 0); r.replicas != 1 {
+		t.Errorf("gone within the grace: %v", r.last)
+	}
+	if r.run(10, 0); r.replicas != 0 {
+		t.Errorf("kept after the grace: %v", r.last)
+	}
+}
+
 // The borders of a panic: it begins at the factor, ends after the stable window,
 // and asks for the larger of both means.
 func TestConcurrencyPanicBorders(t *testing.T) {

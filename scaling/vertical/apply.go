@@ -1,6 +1,10 @@
 package vertical
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
 
 // UseMargin is how much above its present use a limit stays: 15 %.
 const UseMargin = 0.15
@@ -42,12 +46,19 @@ func (c Change) Changes() bool { return c.CPU.From != c.CPU.To || c.Memory.From 
 // not lowered.
 func Apply(r Recommendation, b Bounds, limits, used Amounts) Change {
 	return Change{
-		CPU:    apply(r.CPU, b.Min.CPU, b.Max.CPU, limits.CPU, used.CPU, "m"),
-		Memory: apply(r.Memory, b.Min.Memory, b.Max.Memory, limits.Memory, used.Memory, " bytes"),
+		CPU:    apply(r.CPU, b.Min.CPU, b.Max.CPU, limits.CPU, used.CPU, millicores),
+		Memory: apply(r.Memory, b.Min.Memory, b.Max.Memory, limits.Memory, used.Memory, mebibytes),
 	}
 }
 
-func apply(r Range, least, most, limit, used int64, unit string) Step {
+func millicores(v int64) string { return strconv.FormatInt(v, 10) + "m" }
+
+// mebibytes is an amount of memory as a Compose file has it: "64M".
+func mebibytes(v int64) string {
+	return strconv.FormatFloat(math.Round(float64(v)*10/(1<<20))/10, 'f', -1, 64) + "M"
+}
+
+func apply(r Range, least, most, limit, used int64, text func(int64) string) Step {
 	keep := func(format string, args ...any) Step {
 		return Step{limit, limit, fmt.Sprintf(format, args...)}
 	}
@@ -61,21 +72,25 @@ func apply(r Range, least, most, limit, used int64, unit string) Step {
 		return max(v, least)
 	}
 	lower, upper := within(r.Lower), within(r.Upper)
-	if limit >= lower && limit <= upper {
-		return keep("%d%s is between %d and %d", limit, unit, lower, upper)
+	switch {
+	case limit < lower || limit > upper:
+	case upper == math.MaxInt64:
+		return keep("%s is not below %s, and too little is known to say what is too much", text(limit), text(lower))
+	default:
+		return keep("%s is between %s and %s", text(limit), text(lower), text(upper))
 	}
 	need := whole(float64(max(used, 0)) * (1 + UseMargin))
 	to := within(max(r.Target, need))
 	switch {
 	case to < limit && to < need:
-		return keep("%d%s are used, too much for the maximum of %d", used, unit, most)
+		return keep("%s are used, too much for the maximum of %s", text(used), text(most))
 	case to == limit && to == within(r.Target):
-		return keep("%d%s is the bound", limit, unit)
+		return keep("%s is the bound", text(limit))
 	case to == limit:
-		return keep("%d%s are used", used, unit)
+		return keep("%s are used", text(used))
 	case limit < lower:
-		return Step{limit, to, fmt.Sprintf("below the %d%s that are needed", lower, unit)}
+		return Step{limit, to, fmt.Sprintf("below the %s that are needed", text(lower))}
 	default:
-		return Step{limit, to, fmt.Sprintf("above the %d%s that could be needed", upper, unit)}
+		return Step{limit, to, fmt.Sprintf("above the %s that could be needed", text(upper))}
 	}
 }

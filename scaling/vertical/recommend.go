@@ -6,14 +6,21 @@ import (
 	"time"
 )
 
+// DefaultLeastMemory is in bytes, and the one default that is not the reference's:
+// its 250 MiB are there because a change restarts what is sized, and would be more
+// than most containers of a developer's machine ever use. 16 MiB are above what the
+// engine allows at least (6 MiB) and leave room for a shell or a probe's command
+// beside a small program.
+const DefaultLeastMemory = 16 << 20
+
 // Options are how cautious a recommendation is. The zero value of each field is
-// its default, which is that of the reference.
+// its default, which is that of the reference but for the least memory.
 type Options struct {
 	Target float64 `json:"target,omitempty"` // part of all use that fits, 0 to 1; 0.9
 	Lower  float64 `json:"lower,omitempty"`  // 0.5
 	Upper  float64 `json:"upper,omitempty"`  // 0.95
 	Margin float64 `json:"margin,omitempty"` // added to all three; 0.15
-	// Nothing less is ever recommended; 25 millicores and 250 MiB.
+	// Nothing less is ever recommended; 25 millicores and [DefaultLeastMemory].
 	LeastCPU    int64 `json:"leastCpu,omitempty"`
 	LeastMemory int64 `json:"leastMemory,omitempty"`
 }
@@ -41,7 +48,7 @@ func (h *History) Recommend(o Options) (Recommendation, bool) {
 	days := h.confidence()
 	r := Recommendation{Days: days, Samples: h.Samples}
 	r.CPU = o.estimate(&h.CPU, cpuScale, 1000, days, cmp.Or(o.LeastCPU, 25))
-	r.Memory = o.estimate(&h.Memory, memoryScale, 1, days, cmp.Or(o.LeastMemory, 250<<20))
+	r.Memory = o.estimate(&h.Memory, memoryScale, 1, days, cmp.Or(o.LeastMemory, DefaultLeastMemory))
 	return r, len(h.CPU.Weights) > 0 && len(h.Memory.Weights) > 0
 }
 

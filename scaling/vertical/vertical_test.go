@@ -92,11 +92,11 @@ func TestRecommendEdges(t *testing.T) {
 	}
 	h.AddMemory("1", noon, 1000*mib)
 	r := recommend(t, &h)
-	if r.CPU.Upper != math.MaxInt64 || r.Memory.Upper != math.MaxInt64 || r.CPU.Lower != 25 || r.Memory.Lower != 250*mib {
+	if r.CPU.Upper != math.MaxInt64 || r.Memory.Upper != math.MaxInt64 || r.CPU.Lower != 25 || r.Memory.Lower != vertical.DefaultLeastMemory {
 		t.Errorf("one sample gives %+v", r)
 	}
 	idle := recommend(t, fed(2, 0, 0))
-	if idle.CPU.Target != 25 || idle.CPU.Upper != 25 || idle.Memory.Target != 250*mib {
+	if idle.CPU.Target != 25 || idle.CPU.Upper != 25 || idle.Memory.Target != vertical.DefaultLeastMemory {
 		t.Errorf("no use gives %+v", idle)
 	}
 	own, _ := fed(2, 0, 0).Recommend(vertical.Options{LeastCPU: 1, LeastMemory: 1})
@@ -255,8 +255,8 @@ func TestDecay(t *testing.T) {
 	if want := 1150 * bucketEnd(0.1, 0.01); !near(r.CPU.Target, want) {
 		t.Errorf("got %d, want %.0f", r.CPU.Target, want)
 	}
-	if r.Memory.Target != 250*mib {
-		t.Errorf("got %d of memory, want the least", r.Memory.Target)
+	if want := 1.15 * bucketEnd(100*mib, 1e7); !near(r.Memory.Target, want) {
+		t.Errorf("got %d of memory, want %.0f", r.Memory.Target, want)
 	}
 }
 
@@ -334,7 +334,7 @@ func FuzzHistory(f *testing.F) {
 		h.AddCPU("1", noon, cpu, memory)
 		h.AddMemory("1", noon, memory)
 		h.AddOOM("1", noon, cpu)
-		if r, ok := h.Recommend(vertical.Options{}); ok && (r.CPU.Target < 25 || r.Memory.Target < 250*mib || r.CPU.Upper < r.CPU.Lower) {
+		if r, ok := h.Recommend(vertical.Options{}); ok && (r.CPU.Target < 25 || r.Memory.Target < vertical.DefaultLeastMemory || r.CPU.Upper < r.CPU.Lower) {
 			t.Fatalf("got %+v", r)
 		}
 	})
@@ -368,8 +368,8 @@ func TestApply(t *testing.T) {
 		want                    int64
 		reason                  string
 	}{
-		{"within", 0, 0, 600, 100, 600, "600m is between 400 and 800"},
-		{"at the lower bound", 0, 0, 400, 100, 400, "400m is between 400 and 800"},
+		{"within", 0, 0, 600, 100, 600, "600m is between 400m and 800m"},
+		{"at the lower bound", 0, 0, 400, 100, 400, "400m is between 400m and 800m"},
 		{"too small", 0, 0, 300, 100, 500, "below the 400m that are needed"},
 		{"too large", 0, 0, 900, 100, 500, "above the 800m that could be needed"},
 		{"too large, but used", 0, 0, 900, 600, 690, "above the 800m that could be needed"},
@@ -377,9 +377,9 @@ func TestApply(t *testing.T) {
 		{"the minimum", 700, 0, 900, 100, 700, "above the 800m that could be needed"},
 		{"the maximum", 0, 350, 200, 100, 350, "below the 350m that are needed"},
 		{"the maximum, though more is used", 0, 350, 200, 340, 350, "below the 350m that are needed"},
-		{"at the maximum", 0, 350, 350, 300, 350, "350m is between 350 and 350"},
+		{"at the maximum", 0, 350, 350, 300, 350, "350m is between 350m and 350m"},
 		{"above the maximum", 0, 350, 900, 100, 350, "above the 350m that could be needed"},
-		{"above the maximum, and used", 0, 350, 900, 340, 900, "340m are used, too much for the maximum of 350"},
+		{"above the maximum, and used", 0, 350, 900, 340, 900, "340m are used, too much for the maximum of 350m"},
 		{"no limit", 0, 0, 0, 100, 0, "it has no limit"},
 	}
 	for _, tt := range tests {
@@ -390,6 +390,19 @@ func TestApply(t *testing.T) {
 				t.Errorf("got %+v, want %+v", c.CPU, want)
 			}
 		})
+	}
+}
+
+// A reason tells of memory as the file has it, and of what is not known as such.
+func TestApplyTellsOfMemory(t *testing.T) {
+	r := vertical.Recommendation{Memory: vertical.Range{Lower: 20 * mib, Target: 32 * mib, Upper: math.MaxInt64}}
+	for limit, want := range map[int64]string{
+		64 * mib: "64M is not below 20M, and too little is known to say what is too much",
+		10 * mib: "below the 20M that are needed",
+	} {
+		if got := vertical.Apply(r, vertical.Bounds{}, vertical.Amounts{Memory: limit}, vertical.Amounts{}).Memory.Reason; got != want {
+			t.Errorf("of %d bytes it says %q, want %q", limit, got, want)
+		}
 	}
 }
 
