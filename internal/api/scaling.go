@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/berth-dev/berth/internal/reconcile"
@@ -21,8 +22,8 @@ type Scaling struct {
 	Held     string    `json:"held,omitempty"`     // why it is not carried out; empty: it is
 	Capped   string    `json:"capped,omitempty"`   // why it is no larger
 	Schedule string    `json:"schedule,omitempty"` // that applies
-	// Missing tells why values are missing that the replicas were asked for, of the
-	// first few.
+	// Missing tells why replicas that run have no value of a metric, each of the
+	// first few reasons once.
 	Missing []string `json:"missing,omitempty"`
 	// Decision is by the metrics, Concurrency by what is under way at once; nil: not
 	// by that.
@@ -35,13 +36,27 @@ func (s *Scaling) Why() string {
 	switch {
 	case s.Capped != "":
 		return s.Capped
-	case s.Decision != nil && (s.Concurrency == nil || s.Decision.Desired >= s.Concurrency.Desired):
-		return s.Decision.String()
-	case s.Concurrency != nil:
+	case s.ByConcurrency():
 		return s.Concurrency.String()
-	default:
+	case s.Decision == nil:
 		return cmp.Or(s.Schedule, "nothing is measured")
+	case s.Schedule != "" && slices.Contains(s.Decision.Reasons, scaling.NumberFixed):
+		return s.Decision.String() + " by " + s.Schedule
+	default:
+		return s.Decision.String()
 	}
+}
+
+// ByConcurrency reports whether what is under way at once decided, and not the
+// metrics: it asks for more, or for none.
+func (s *Scaling) ByConcurrency() bool {
+	return s.Concurrency != nil && (s.Decision == nil || s.Decision.Desired < s.Concurrency.Desired ||
+		s.Desired == 0 && s.Concurrency.Desired == 0)
+}
+
+// Blind reports whether too little is known of the metrics for the number to change.
+func (s *Scaling) Blind() bool {
+	return s.Decision != nil && slices.Contains(s.Decision.Reasons, scaling.MetricsInvalid)
 }
 
 // Sizing is what a service's replicas need, and what is made of it.

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-dev/berth/scaling"
 	scalesim "github.com/berth-dev/berth/scaling/simulate"
 	"github.com/berth-dev/berth/scaling/vertical"
+	"github.com/berth-dev/berth/scheduler"
 )
 
 func newAutoscaleStatus(a *app) *cobra.Command {
@@ -129,7 +130,7 @@ func decidingText(s *api.Scaling) string {
 	switch {
 	case s == nil:
 		return "-"
-	case s.Concurrency != nil && (s.Decision == nil || s.Concurrency.Desired > s.Decision.Desired):
+	case s.ByConcurrency():
 		return "concurrency " + decimal(s.Concurrency.Stable)
 	case s.Decision == nil:
 		return "-"
@@ -185,6 +186,9 @@ func scalingNotes(s *api.ServiceScaling, now time.Time) [][2]string {
 	if l := s.Last; l != nil {
 		add("decided", l.Why())
 		add("reasons", reasonsText(l))
+		for _, why := range l.Missing {
+			add("missing", why)
+		}
 		add("held", l.Held)
 	}
 	add("schedule", firingText(s, now))
@@ -233,9 +237,13 @@ func firingText(s *api.ServiceScaling, now time.Time) string {
 
 // sizingText is what becomes of the limits of a service's replicas.
 func sizingText(s *api.Sizing) string {
-	return fmt.Sprintf("%s, by %d samples: cpu %s; memory %s", s.Mode, s.Recommendation.Samples,
+	samples := "1 sample"
+	if n := s.Recommendation.Samples; n != 1 {
+		samples = fmt.Sprintf("%d samples", n)
+	}
+	return fmt.Sprintf("%s, by %s: cpu %s; memory %s", s.Mode, samples,
 		limitText(s.Change.CPU, s.Recommendation.CPU, func(v int64) string { return strconv.FormatInt(v, 10) + "m" }),
-		limitText(s.Change.Memory, s.Recommendation.Memory, humanBytes))
+		limitText(s.Change.Memory, s.Recommendation.Memory, func(v int64) string { return scheduler.FormatAmount(scheduler.Memory, v) }))
 }
 
 // limitText is what becomes of one limit, and what is needed.

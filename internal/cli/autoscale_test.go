@@ -50,6 +50,8 @@ func manyScalings() []api.ServiceScaling {
 	decided := func(d *scaling.Decision) *api.Scaling {
 		return &api.Scaling{Service: "web", At: d.At, Current: d.Current, Desired: d.Desired, Decision: d}
 	}
+	now := decided(last)
+	now.Missing = []string{"cpu of web/4: it is measured from now on"}
 	held := decided(last)
 	held.Held = "scaled by hand; berth autoscale resume, or the next up, goes on"
 	capped := decided(&rec.Steps[2].Decision)
@@ -66,10 +68,10 @@ func manyScalings() []api.ServiceScaling {
 		}},
 		{Service: "rest", Replicas: 1, Min: 1, Max: 2, Rest: &reconcile.Rest{Do: scaling.IdlePause, Why: "not used for 20s", Since: noon()}},
 		{Service: "sized", Replicas: 1, Ready: 1, Sizing: &api.Sizing{
-			Mode: "auto", Recommendation: vertical.Recommendation{CPU: vertical.Range{Lower: 100, Target: 250, Upper: 400}, Memory: vertical.Range{Lower: 30e6, Target: 64e6, Upper: math.MaxInt64}, Samples: 42},
-			Change: vertical.Change{CPU: vertical.Step{From: 1000, To: 250, Reason: "above the 400m that could be needed"}, Memory: vertical.Step{From: 64e6, To: 64e6, Reason: "64000000 bytes is between 30000000 and 90000000"}},
+			Mode: "auto", Recommendation: vertical.Recommendation{CPU: vertical.Range{Lower: 100, Target: 250, Upper: 400}, Memory: vertical.Range{Lower: 30 << 20, Target: 64 << 20, Upper: math.MaxInt64}, Samples: 42},
+			Change: vertical.Change{CPU: vertical.Step{From: 1000, To: 250, Reason: "above the 400m that could be needed"}, Memory: vertical.Step{From: 64 << 20, To: 64 << 20, Reason: "64M is not below 30M, and too little is known to say what is too much"}},
 		}},
-		{Service: "web", Replicas: last.Desired, Ready: 3, Min: 1, Max: 4, Last: decided(last), Recording: rec},
+		{Service: "web", Replicas: last.Desired, Ready: 3, Min: 1, Max: 4, Last: now, Recording: rec},
 	}
 }
 

@@ -1,9 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,9 +29,11 @@ const measureTime = 10 * time.Second
 func (k *scaleLook) measure(ctx context.Context, in *scaling.Input, out *api.Scaling) {
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
-	window := k.now.Sub(k.s.counted)
-	m := measured{window: window, asked: k.askAll(ctx)}
-	m.usage, k.s.stats = k.usage(ctx, k.s.stats)
+	m := measured{asked: k.askAll(ctx)}
+	if !k.s.counted.IsZero() {
+		m.window = k.now.Sub(k.s.counted)
+	}
+	m.usage, k.s.stats, m.unused = k.usage(ctx, k.s.stats)
 	for i := range k.facts {
 		in.Replicas = append(in.Replicas, k.replica(i, &m))
 	}
@@ -37,14 +43,15 @@ func (k *scaleLook) measure(ctx context.Context, in *scaling.Input, out *api.Sca
 			in.External = append(in.External, k.external(i, metric, &k.svc.Autoscale.Sources[i], &m))
 		}
 	}
-	out.Missing = k.missing(&m)
+	out.Missing = k.missing(in, &m)
 	k.s.counters, k.s.counted = k.s.pool, k.now
 }
 
 // measured is what was measured of a service at one look.
 type measured struct {
 	usage  map[string]scaling.Usage // by container ID
-	window time.Duration            // since the balancer's counters were last looked at
+	unused map[string]error         // why a container that runs has no usage, by its ID
+	window time.Duration            // since the balancer's counters were last looked at; 0: they were not
 	asked  map[question]answered
 }
 
@@ -122,25 +129,65 @@ func (k *scaleLook) askOne(ctx context.Context, src *stack.MetricSource, replica
 	}
 }
 
-// keptMissing bounds how many reasons are told.
-const keptMissing = 5
+// How much is told of missing values.
+const (
+	keptMissing   = 5 // reasons
+	namedReplicas = 3 // of one reason
+)
 
-// missing tells why values are missing.
-func (k *scaleLook) missing(m *measured) []string {
+// missing tells why replicas that run have no value, each reason once.
+func (k *scaleLook) missing(in *scaling.Input, m *measured) []string {
 	var list []string
-	for i := range k.facts {
-		for j := range k.svc.Autoscale.Policy.Metrics {
-			if a := m.asked[question{j, i}]; a.err != nil && len(list) < keptMissing {
-				list = append(list, fmt.Sprintf("%s, %s: %v", k.facts[i].Key, k.svc.Autoscale.Policy.Metrics[j].Name, a.err))
+	for j := range k.svc.Autoscale.Policy.Metrics {
+		name, whose := k.svc.Autoscale.Policy.Metrics[j].Name, map[string][]string{}
+		for i := range in.Replicas {
+			if lacks(&in.Replicas[i], name) {
+				why := k.whyMissing(question{j, i}, m).Error()
+				whose[why] = append(whose[why], in.Replicas[i].Name)
 			}
 		}
+		for _, why := range sortedKeys(whose) {
+			list = append(list, fmt.Sprintf("%s of %s: %s", name, someOf(whose[why]), why))
+		}
 	}
-	return list
+	return list[:min(len(list), keptMissing)]
+}
+
+// lacks reports whether a replica runs and has no value of a metric that is of
+// each replica.
+func lacks(r *scaling.Replica, metric string) bool {
+	return r.Phase == scaling.Running &&
+		slices.ContainsFunc(r.Samples, func(s scaling.Sample) bool { return s.Metric == metric && s.Missing })
+}
+
+// someOf names the first few: "web/1, web/2, web/3 and 4 more".
+func someOf(names []string) string {
+	if more := len(names) - namedReplicas; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:namedReplicas], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
+var (
+	errNotCounted = errors.New("what it uses could not be read")
+	errFromNowOn  = errors.New("it is measured from now on")
+)
+
+// whyMissing is why a replica that runs has no value.
+func (k *scaleLook) whyMissing(q question, m *measured) error {
+	if a := m.asked[q]; a.err != nil {
+		return a.err
+	}
+	if counted(k.svc.Autoscale.Sources[q.metric].Kind) {
+		return cmp.Or(m.unused[k.facts[q.replica].Container.ID], errNotCounted)
+	}
+	return errFromNowOn
 }
 
 // usage is what each running container has used since the samples before, and the
 // samples that the next usage begins with: the old one where there is no new one.
-func (k *scaleLook) usage(ctx context.Context, before map[string]runtime.Stats) (map[string]scaling.Usage, map[string]runtime.Stats) {
+// why says it of those that have none.
+func (k *scaleLook) usage(ctx context.Context, before map[string]runtime.Stats) (usage map[string]scaling.Usage, next map[string]runtime.Stats, why map[string]error) {
 	var running []runtime.Container
 	for _, f := range k.facts {
 		if f.Container != nil && f.Container.State == runtime.Running {
@@ -149,10 +196,10 @@ func (k *scaleLook) usage(ctx context.Context, before map[string]runtime.Stats) 
 	}
 	meter := k.l.d.cfg.Meter
 	if meter == nil || len(running) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	now := meter.Stats(ctx, running)
-	usage, next := map[string]scaling.Usage{}, map[string]runtime.Stats{}
+	usage, next, why = map[string]scaling.Usage{}, map[string]runtime.Stats{}, map[string]error{}
 	for i := range running {
 		id := running[i].ID
 		prev, known := before[id]
@@ -161,14 +208,19 @@ func (k *scaleLook) usage(ctx context.Context, before map[string]runtime.Stats) 
 			next[id] = prev
 		}
 		if !sampled {
+			why[id] = errNotCounted
 			continue
 		}
 		next[id] = cur
-		if u, err := scaling.UsageBetween(prev, cur); known && err == nil {
+		if !known {
+			why[id] = errFromNowOn
+		} else if u, err := scaling.UsageBetween(prev, cur); err != nil {
+			why[id] = err
+		} else {
 			usage[id] = u
 		}
 	}
-	return usage, next
+	return usage, next, why
 }
 
 // replica is one replica as the policy sees it.
@@ -320,7 +372,7 @@ func (k *scaleLook) external(metric int, m *scaling.Metric, src *stack.MetricSou
 	if src.Kind.Balanced() {
 		n, ok := balanced(src.Kind, k.s.pool, k.s.counters, all.window)
 		if !ok {
-			e.Unavailable = "it is measured from now on"
+			e.Unavailable = errFromNowOn.Error()
 		}
 		e.Value = n
 		return e
@@ -385,7 +437,7 @@ func (k *scaleLook) size(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
 	var usage map[string]scaling.Usage
-	usage, k.s.sized = k.usage(ctx, k.s.sized) // a policy's own window is another
+	usage, k.s.sized, _ = k.usage(ctx, k.s.sized) // a policy's own window is another
 	if len(usage) == 0 {
 		k.s.sizeDue = k.now.Add(sizeFirst)
 	}
@@ -426,12 +478,14 @@ func (k *scaleLook) noteOOM(f *reconcile.Readiness) {
 
 // resize sets the limits that fit better, where the service asks for it.
 func (k *scaleLook) resize(used vertical.Amounts) {
-	rec, ok := k.s.History.Recommend(vertical.Options{})
+	bounds := k.svc.Vertical.Bounds
+	rec, ok := k.s.History.Recommend(vertical.Options{LeastCPU: bounds.Min.CPU, LeastMemory: bounds.Min.Memory})
 	if !ok {
 		return
 	}
-	limits := k.limits()
-	change := vertical.Apply(rec, k.svc.Vertical.Bounds, limits, used)
+	limits, promised := k.limits(), k.promised()
+	bounds.Min.CPU, bounds.Min.Memory = max(bounds.Min.CPU, promised.CPU), max(bounds.Min.Memory, promised.Memory)
+	change := vertical.Apply(rec, bounds, limits, used)
 	k.s.Resized = k.now
 	sizing := &api.Sizing{Service: k.svc.Name, At: k.now, Mode: string(k.svc.Vertical.Mode), Recommendation: rec, Limits: limits, Used: used, Change: change}
 	k.l.publish(k.svc.Name, k.s, func(now *shown) { now.sizing = sizing })
@@ -441,6 +495,13 @@ func (k *scaleLook) resize(used vertical.Amounts) {
 	k.apply(fmt.Sprintf("cpu %s; memory %s", change.CPU.Reason, change.Memory.Reason), func(st *reconcile.ServiceState) {
 		st.Size = reconcile.Size{NanoCPUs: change.CPU.To * nanosPerMilli, Memory: change.Memory.To}
 	})
+}
+
+// promised is what each replica is promised, which no limit may be less than: the
+// engine refuses such a limit of memory.
+func (k *scaleLook) promised() vertical.Amounts {
+	r := k.svc.Placement.Reservation
+	return vertical.Amounts{CPU: r.CPU, Memory: max(r.Memory, k.svc.Spec.Limits.MemoryReservation)}
 }
 
 // nanosPerMilli is a millicore in nanocores.

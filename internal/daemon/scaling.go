@@ -50,12 +50,13 @@ const keptDecisions = 60
 // goroutine that scales the stack alone; what has a name in JSON is stored, and
 // what others may see of it is a [shown].
 type scaled struct {
-	State       scaling.State            `json:"state,omitzero"`
-	Concurrency scaling.ConcurrencyState `json:"concurrency,omitzero"`
-	Used        time.Time                `json:"used,omitzero"` // when somebody last used it
-	History     *vertical.History        `json:"history,omitempty"`
-	Series      *forecast.Series         `json:"series,omitempty"`
-	Resized     time.Time                `json:"resized,omitzero"` // when its limits were last looked at
+	State   scaling.State     `json:"state,omitzero"`
+	Used    time.Time         `json:"used,omitzero"` // when somebody last used it
+	History *vertical.History `json:"history,omitempty"`
+	Series  *forecast.Series  `json:"series,omitempty"`
+	Resized time.Time         `json:"resized,omitzero"` // when its limits were last looked at
+
+	concurrency scaling.ConcurrencyState // begins anew with each daemon, as load does
 
 	begun    scaling.State // before the first of steps
 	steps    []scalesim.Step
@@ -66,7 +67,7 @@ type scaled struct {
 	stats    map[string]runtime.Stats // of the last measurement, by container ID
 	sized    map[string]runtime.Stats // the same, of the last look at sizes
 	ready    map[string]readyFact
-	load     []scaling.Load
+	load     []scaling.Load     // what concurrency follows from
 	pool     balance.PoolStatus // as last looked at
 	counters balance.PoolStatus // at the last decision
 	counted  time.Time
@@ -150,7 +151,8 @@ func (l *loop) scale(ctx context.Context, now time.Time) {
 }
 
 // scaledOf is what is remembered of a service, as the daemon before stored it at
-// first. What cannot be read is forgotten.
+// first. What cannot be read is forgotten. What was stored may be older than the
+// last decision, so that the number found counts as recommended just now.
 func (l *loop) scaledOf(service string) *scaled {
 	if s := l.scaled[service]; s != nil {
 		return s
@@ -162,6 +164,7 @@ func (l *loop) scaledOf(service string) *scaled {
 	if len(stored) > 0 && json.Unmarshal(stored, s) != nil {
 		s = &scaled{}
 	}
+	s.State.Decided = time.Time{}
 	if l.scaled == nil {
 		l.scaled = map[string]*scaled{}
 	}
@@ -252,12 +255,19 @@ func (k *scaleLook) watchRest() {
 	rests := k.state().Rest != nil || k.state().Want != reconcile.WantRunning
 	if k.s.rested && !rests {
 		k.s.Used = k.now
+		// What was measured before the rest would be spread over all of it.
+		k.s.stats, k.s.sized, k.s.counted = nil, nil, time.Time{}
 	}
 	k.s.rested = rests
 }
 
 // maxLoad bounds the remembered loads: ten minutes of one a second.
 const maxLoad = 600
+
+// brief is how much counts as under way at once where connections came and went
+// between two looks: next to nothing, but a service that is asked now and then is
+// not one that nobody uses.
+const brief = 0.001
 
 // watchPool notes what the balancer says of the service's use.
 func (k *scaleLook) watchPool() {
@@ -266,11 +276,15 @@ func (k *scaleLook) watchPool() {
 	if used || k.s.Used.IsZero() || k.s.Used.After(k.now) {
 		k.s.Used = k.now
 	}
-	k.s.pool = pool
 	if known && k.svc.Autoscale != nil && k.svc.Autoscale.Concurrency != nil {
-		k.s.load = append(k.s.load, scaling.Load{At: k.now, AtOnce: float64(pool.Open + pool.Waiting)})
+		atOnce := float64(pool.Open + pool.Waiting)
+		if pool.Connections > k.s.pool.Connections {
+			atOnce = max(atOnce, brief)
+		}
+		k.s.load = append(k.s.load, scaling.Load{At: k.now, AtOnce: atOnce})
 		k.s.load = slices.Clone(k.s.load[max(0, len(k.s.load)-maxLoad):])
 	}
+	k.s.pool = pool
 }
 
 // pool is what the balancer, and the service's relays, say of its use.
@@ -331,34 +345,54 @@ func (k *scaleLook) busy() string {
 // is looked at each time, since its windows move.
 func (k *scaleLook) isDue() bool { return k.svc.Autoscale.Concurrency != nil || k.measureDue() }
 
-// measureDue reports whether it is time to measure. A clock that was set back does
-// not put it off.
+// measureDue reports whether it is time to measure, at the look that is the nearest
+// to it: an interval is not longer by the little that a look comes too early. A
+// clock that was set back does not put it off.
 func (k *scaleLook) measureDue() bool {
-	return !k.now.Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
+	return !k.now.Add(scaleTick/2).Before(k.s.due) || k.s.due.Sub(k.now) > 2*k.interval()
 }
 
 func (k *scaleLook) interval() time.Duration {
 	return cmp.Or(k.svc.Autoscale.Policy.Interval, scaling.DefaultInterval)
 }
 
-// policy is the service's policy as its schedules change it now.
-func (k *scaleLook) policy() (scaling.Policy, *timetable.Firing) {
-	p := k.svc.Autoscale.Policy
-	table, errs := timetable.Parse(k.svc.Autoscale.Schedules)
+// policyOf is a service's policy as its schedules change it at a time, and the
+// schedule that does; nil: none.
+func policyOf(a *stack.Autoscale, now time.Time) (scaling.Policy, *timetable.Firing) {
+	table, errs := timetable.Parse(a.Schedules)
 	if len(errs) > 0 {
-		return p, nil // they were checked when they were loaded
+		return a.Policy, nil // they were checked when they were loaded
 	}
-	firing, ok := table.Active(k.now)
+	firing, ok := table.Active(now)
 	if !ok {
-		return p, nil
+		return a.Policy, nil
 	}
-	return firing.Apply(p), &firing
+	return firing.Apply(a.Policy), &firing
+}
+
+// leastByConcurrency is how few replicas what is under way at once may leave; nil:
+// the default. A policy's own minimum is never 0 for want of a metric that would
+// start the service again, but a connection does.
+func leastByConcurrency(a *stack.Autoscale, firing *timetable.Firing) *int {
+	if firing != nil && firing.Schedule.Min != nil {
+		return firing.Schedule.Min
+	}
+	return a.Concurrency.Min
+}
+
+// leastOf is how few replicas a service may have by its policy of the moment.
+func leastOf(a *stack.Autoscale, policy *scaling.Policy, firing *timetable.Firing) int {
+	least := valueOr(policy.Min, 1)
+	if a.Concurrency != nil {
+		least = min(least, valueOr(leastByConcurrency(a, firing), 1))
+	}
+	return least
 }
 
 // decide decides the number of replicas and carries it out. Metrics are asked when
 // they are due; in between only what is under way at once can change the number.
 func (k *scaleLook) decide(ctx context.Context) {
-	policy, firing := k.policy()
+	policy, firing := policyOf(k.svc.Autoscale, k.now)
 	concurrency := k.svc.Autoscale.Concurrency
 	if len(policy.Metrics) == 0 && policy.Fixed == nil && concurrency == nil {
 		n := min(max(k.d.Replicas(k.svc), valueOr(policy.Min, 1)), policy.Max) // nothing is measured: the bounds decide
@@ -379,7 +413,7 @@ func (k *scaleLook) decide(ctx context.Context) {
 		out.Desired = out.Decision.Desired
 	}
 	if concurrency != nil && policy.Fixed == nil {
-		k.byConcurrency(*concurrency, &policy, out)
+		k.byConcurrency(*concurrency, &policy, firing, out)
 	}
 	out.Desired = k.capped(out.Desired, in.Current, out)
 	k.l.decided(k.svc.Name, k.s, out)
@@ -435,25 +469,21 @@ func (s *scaled) remember(before scaling.State, step scalesim.Step) {
 }
 
 // byConcurrency decides by what is under way at once; where metrics decide too, the
-// larger number counts.
-func (k *scaleLook) byConcurrency(c scaling.Concurrency, policy *scaling.Policy, out *api.Scaling) {
-	c.Max = policy.Max
-	if policy.Min != nil {
-		least := *policy.Min
-		c.Min = &least
-	}
+// larger number counts, but none where it says none and the metrics never do.
+func (k *scaleLook) byConcurrency(c scaling.Concurrency, policy *scaling.Policy, firing *timetable.Firing, out *api.Scaling) {
+	c.Min, c.Max = leastByConcurrency(k.svc.Autoscale, firing), policy.Max
 	ready := 0
 	for _, f := range k.facts {
 		if f.Ready {
 			ready++
 		}
 	}
-	dec, next := c.Decide(k.s.Concurrency, out.Current, ready, k.s.load, k.now)
+	dec, next := c.Decide(k.s.concurrency, out.Current, ready, k.s.load, k.now)
 	if out.Held == "" {
-		k.s.Concurrency = next
+		k.s.concurrency = next
 	}
 	out.Concurrency = &dec
-	if out.Decision == nil || dec.Desired > out.Desired {
+	if none := dec.Desired == 0 && valueOr(policy.Min, 1) > 0; out.Decision == nil || dec.Desired > out.Desired || none {
 		out.Desired = dec.Desired
 	}
 }
@@ -477,9 +507,10 @@ func (k *scaleLook) capped(desired, current int, out *api.Scaling) int {
 // decided remembers a decision, and tells of it when it changes something.
 func (l *loop) decided(service string, s *scaled, out *api.Scaling) {
 	changed := s.last == nil || s.last.Desired != out.Desired || s.last.Held != out.Held || s.last.Capped != out.Capped
+	blinded := s.last != nil && out.Blind() && !s.last.Blind()
 	s.last = out
 	l.publish(service, s, func(now *shown) { now.last = out })
-	if changed && (out.Desired != out.Current || out.Capped != "") {
+	if changed && (out.Desired != out.Current || out.Capped != "") || blinded {
 		l.feed.publish(api.Event{Time: out.At, Type: api.EventScale, Stack: l.name, Scaling: out})
 		l.log.Info().Str("service", service).Int("from", out.Current).Int("to", out.Desired).Str("cause", out.Why()).Str("held", out.Held).Msg("autoscale")
 	}

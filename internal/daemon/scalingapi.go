@@ -70,7 +70,8 @@ func (l *loop) scalingLocked(service string, now time.Time) *api.ServiceScaling 
 		}
 	}
 	if a := svc.Autoscale; a != nil {
-		s.Min, s.Max = valueOr(a.Policy.Min, 1), a.Policy.Max
+		policy, firing := policyOf(a, now)
+		s.Min, s.Max = leastOf(a, &policy, firing), policy.Max
 		table, _ := timetable.Parse(a.Schedules) // they were checked when they were loaded
 		s.Firing, _ = table.Active(now)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/berth-dev/berth/scaling"
 	scalesim "github.com/berth-dev/berth/scaling/simulate"
 	"github.com/berth-dev/berth/scaling/timetable"
+	"github.com/berth-dev/berth/scaling/vertical"
 )
 
 // fakeMeter measures containers as a test says: those of a service share its load.
@@ -110,6 +112,17 @@ func (b *calm) wait(service string, n int) {
 	}
 }
 
+// carry has so many connections open to a service of the stack shop, after so many
+// more have come.
+func (b *calm) carry(service string, open int, more uint64) {
+	k := balance.Key{Stack: "shop", Service: service}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st := b.pools[k]
+	st.Open, st.Connections = open, st.Connections+more
+	b.pools[k] = st
+}
+
 // metered is simulate with a meter and a balancer.
 func metered(t *testing.T, f func(t *testing.T, s *sim, m *fakeMeter, b *calm)) {
 	t.Helper()
@@ -172,6 +185,12 @@ func lastWhy(s api.ServiceScaling) string {
 	return s.Last.Why() + " " + s.Last.Held
 }
 
+// scaleEvents are what this daemon has told of the numbers of replicas.
+func (s *sim) scaleEvents() []api.Event {
+	events, _, _, _ := s.d.loop("shop").feed.since(0)
+	return slices.DeleteFunc(slices.Clone(events), func(e api.Event) bool { return e.Type != api.EventScale })
+}
+
 // control pauses and resumes, puts to sleep and wakes.
 func (s *sim) control(op string, edits ...func(*api.AutoscaleRequest)) {
 	s.t.Helper()
@@ -232,6 +251,11 @@ func TestMissingMetricsScaleNothingDown(t *testing.T) {
 		s.counts("web", 4, "while nothing can be measured")
 		if last := s.scaledTo("web").Last; last.Decision == nil || last.Decision.Reasons[len(last.Decision.Reasons)-1] != scaling.MetricsInvalid {
 			t.Errorf("decided %+v, want that too little is known", last.Decision)
+		} else if want := []string{"cpu of web/1, web/2, web/3 and 1 more: what it uses could not be read"}; !slices.Equal(last.Missing, want) {
+			t.Errorf("what is missing is told as %q, want %q", last.Missing, want)
+		}
+		if n := len(slices.DeleteFunc(s.scaleEvents(), func(e api.Event) bool { return !e.Scaling.Blind() })); n != 1 {
+			t.Errorf("told %d times that nothing can be measured, want once", n)
 		}
 		m.blindfold(false)
 		pass(10 * time.Minute)
@@ -259,7 +283,7 @@ func TestHangingMetric(t *testing.T) {
 		pass(2 * time.Minute)
 		s.counts("web", 4, "beside one that hangs")
 		got := s.scaledTo("jobs")
-		if got.Replicas <= 2 || len(got.Last.Missing) != 1 || !strings.Contains(got.Last.Missing[0], "jobs/1, waiting: it did not answer in time") {
+		if got.Replicas <= 2 || len(got.Last.Missing) != 1 || !strings.Contains(got.Last.Missing[0], "waiting of jobs/1: it did not answer in time") {
 			t.Errorf("%d replicas of jobs, missing %q, want more by the others, and why one is not counted", got.Replicas, got.Last.Missing)
 		}
 		s.replays("jobs")
@@ -322,14 +346,7 @@ func TestSleepingThroughSchedules(t *testing.T) {
 		if last := s.scaledTo("web").Last; !strings.Contains(last.Schedule, "even") {
 			t.Errorf("by the schedule %q", last.Schedule)
 		}
-		events, _, _, _ := s.d.loop("shop").feed.since(0)
-		scaled := 0
-		for _, e := range events {
-			if e.Type == api.EventScale {
-				scaled++
-			}
-		}
-		if scaled != 1 {
+		if scaled := len(s.scaleEvents()); scaled != 1 {
 			t.Errorf("scaled %d times after the sleep, want once", scaled)
 		}
 	})
@@ -625,6 +642,45 @@ func TestCommandsEndARest(t *testing.T) {
 					t.Errorf("it still rests: %+v, %v", all, err)
 				}
 				s.oracle()
+			})
+		})
+	}
+}
+
+// However little is used, a limit is not lowered below what the replica is promised,
+// which the engine would refuse, nor below what the file says; else to little.
+func TestResizesToWhatIsLeast(t *testing.T) {
+	const mib = 1 << 20
+	for name, c := range map[string]struct {
+		edit   func(*stack.Service)
+		memory int64
+		cpus   int64
+	}{
+		"nothing said": {func(*stack.Service) {}, vertical.DefaultLeastMemory, 25_000_000},
+		"promised": {func(s *stack.Service) {
+			s.Placement.Reservation.CPU, s.Placement.Reservation.Memory = 200, 96*mib
+		}, 96 * mib, 200_000_000},
+		"reserved of the engine alone": {func(s *stack.Service) { s.Spec.Limits.MemoryReservation = 48 * mib }, 48 * mib, 25_000_000},
+		"a minimum": {func(s *stack.Service) {
+			s.Vertical.Bounds.Min = vertical.Amounts{CPU: 50, Memory: 24 * mib}
+		}, 24 * mib, 50_000_000},
+		"a low minimum": {func(s *stack.Service) {
+			s.Vertical.Bounds.Min = vertical.Amounts{CPU: 15, Memory: 12 * mib}
+		}, 12 * mib, 15_000_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+				m.memory = 2 * mib
+				m.carry("web", 1)
+				s.settled(s.up(shop(svc("web", 1, func(svc *stack.Service) {
+					svc.Spec.Limits = runtime.Limits{NanoCPUs: 4e9, Memory: 4 << 30}
+					svc.Vertical = &stack.Vertical{Mode: stack.Resize}
+					c.edit(svc)
+				}))))
+				pass(4 * time.Hour)
+				if got := s.get("shop-web-1").Limits; got.Memory != c.memory || got.NanoCPUs != c.cpus {
+					t.Errorf("limits are %d bytes and %d nanocores, want %d and %d: %+v", got.Memory, got.NanoCPUs, c.memory, c.cpus, s.scaledTo("web").Sizing)
+				}
 			})
 		})
 	}
