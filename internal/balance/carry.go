@@ -1,14 +1,13 @@
 package balance
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // bufferSize is how much is read at once: what a full socket on the loopback
@@ -32,7 +31,7 @@ func (c *carriers) close() { c.pipes.close() }
 // nil, and counts it. What comes in large pieces is spliced.
 // note is called after each piece.
 func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64, note func()) error {
-	w := way{dst: dst, count: count, reader: reader{carriers: c}, splicer: splicer{pipes: &c.pipes}}
+	w := way{count: count, copier: copier{carriers: c}, splicer: splicer{pipes: &c.pipes}}
 	var err error
 	if w.from, err = src.SyscallConn(); err != nil {
 		return err
@@ -40,12 +39,13 @@ func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64, note func()
 	if w.to, err = dst.SyscallConn(); err != nil {
 		return err
 	}
-	read, splice, write := w.reader.read, w.splicer.read, w.splicer.write // made once: each making allocates
+	read, write := w.copier.read, w.copier.write // made once, as the next two: each making allocates
+	fill, empty := w.splicer.read, w.splicer.write
 	for n := 0; ; {
 		if n < bulk {
-			n, err = w.buffered(read)
+			n, err = w.copied(read, write)
 		} else {
-			n, err = w.spliced(splice, write)
+			n, err = w.spliced(fill, empty)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -63,61 +63,71 @@ const bulk = 16 << 10
 
 // way is one way of a connection.
 type way struct {
-	dst      *net.TCPConn
 	from, to syscall.RawConn
 	count    *atomic.Uint64
-	reader   reader
+	copier   copier
 	splicer  splicer
 }
 
-// buffered carries one piece by a buffer, and returns its size.
-func (w *way) buffered(read func(uintptr) bool) (int, error) {
+// copied carries one piece by a buffer, and returns its size.
+func (w *way) copied(read, write func(uintptr) bool) (int, error) {
+	c := &w.copier
 	if err := w.from.Read(read); err != nil {
 		return 0, err
 	}
-	if w.reader.err != nil {
-		return 0, w.reader.err
+	if c.err != nil {
+		return 0, c.err
 	}
-	n, err := w.dst.Write(w.reader.buf[:w.reader.n])
-	w.count.Add(uint64(n)) //nolint:gosec // never negative
-	w.reader.giveBack()
-	return n, err
+	err := w.to.Write(write)
+	w.count.Add(uint64(c.moved)) //nolint:gosec // never negative
+	c.giveBack()
+	return c.n, cmp.Or(err, c.err)
 }
 
-// reader reads from a socket, into a buffer that it takes only when there is
-// something to read.
-type reader struct {
+// copier copies what is in one socket to another. It has a buffer only while there
+// is something in it.
+type copier struct {
 	carriers *carriers
 	buf      *[bufferSize]byte // nil when nothing was read
-	n        int
+	n        int               // bytes in the buffer
+	moved    int               // bytes that were written
 	err      error
 }
 
-// read is called when the socket may be readable, and says whether something came
+// read is called when the source may be readable, and says whether something came
 // of it.
-func (r *reader) read(fd uintptr) bool {
-	r.buf = r.carriers.buffers.Get().(*[bufferSize]byte)
-	r.n, r.err = readOnce(int(fd), r.buf[:])
-	if r.n > 0 {
+func (c *copier) read(fd uintptr) bool {
+	c.buf = c.carriers.buffers.Get().(*[bufferSize]byte)
+	c.n, c.err = readOnce(int(fd), c.buf[:])
+	c.moved = 0
+	if c.n > 0 {
 		return true
 	}
-	r.giveBack()
-	if r.err == nil {
-		r.err = io.EOF
+	c.giveBack()
+	if c.err == nil {
+		c.err = io.EOF
 	}
-	return !errors.Is(r.err, syscall.EAGAIN)
+	return !errors.Is(c.err, syscall.EAGAIN)
 }
 
-func (r *reader) giveBack() {
-	r.carriers.buffers.Put(r.buf)
-	r.buf = nil
-}
-
-func readOnce(fd int, p []byte) (int, error) {
-	for {
-		n, err := unix.Read(fd, p)
-		if !errors.Is(err, syscall.EINTR) {
-			return max(n, 0), err
+// write is called when the destination may be writable, and says whether all is
+// written, or the destination has failed.
+func (c *copier) write(fd uintptr) bool {
+	for c.moved < c.n {
+		n, err := writeOnce(int(fd), c.buf[c.moved:c.n])
+		if errors.Is(err, syscall.EAGAIN) {
+			return false
 		}
+		if err != nil {
+			c.err = err
+			return true
+		}
+		c.moved += n
 	}
+	return true
+}
+
+func (c *copier) giveBack() {
+	c.carriers.buffers.Put(c.buf)
+	c.buf = nil
 }

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -82,7 +83,7 @@ func (p *pipes) give(one pipe, empty bool) {
 	}
 }
 
-// splicer moves what is in one socket to another. Like a [reader] it has a pipe only
+// splicer moves what is in one socket to another. Like a [copier] it has a pipe only
 // while there is something in it.
 type splicer struct {
 	pipes *pipes
@@ -127,20 +128,11 @@ func (s *splicer) write(fd uintptr) bool {
 	return true
 }
 
-func splice(from, to, most int) (int, error) {
-	for {
-		n, err := unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if !errors.Is(err, syscall.EINTR) {
-			return int(max(n, 0)), err
-		}
-	}
-}
-
 // spliced carries one piece by a pipe, and returns its size; 0 when the next is to
 // be copied.
-func (w *way) spliced(read, write func(uintptr) bool) (int, error) {
+func (w *way) spliced(fill, empty func(uintptr) bool) (int, error) {
 	s := &w.splicer
-	if err := w.from.Read(read); err != nil {
+	if err := w.from.Read(fill); err != nil {
 		return 0, err
 	}
 	switch {
@@ -151,11 +143,8 @@ func (w *way) spliced(read, write func(uintptr) bool) (int, error) {
 	case s.n == 0:
 		return 0, io.EOF
 	}
-	err := w.to.Write(write)
+	err := w.to.Write(empty)
 	w.count.Add(uint64(s.moved)) //nolint:gosec // never negative
 	s.pipes.give(s.pipe, s.moved == s.n)
-	if err == nil {
-		err = s.err
-	}
-	return s.n, err
+	return s.n, cmp.Or(err, s.err)
 }

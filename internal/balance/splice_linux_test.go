@@ -7,10 +7,19 @@ import (
 	"testing"
 )
 
-// When no pipe is to be had, bytes are copied instead.
-func TestBytesAreCarriedWithoutPipes(t *testing.T) {
+// withoutPipes is a balancer that has to copy all.
+func withoutPipes(t *testing.T) *Balancer {
 	b := newBalancer(t, Config{})
 	b.carriers.pipes.used.Store(pipesMost)
+	return b
+}
+
+// What a slow reader has not taken yet is held up in the middle of a buffer too.
+func TestSlowReaderWithoutPipes(t *testing.T) { slowReader(t, withoutPipes(t)) }
+
+// When no pipe is to be had, bytes are copied instead.
+func TestBytesAreCarriedWithoutPipes(t *testing.T) {
+	b := withoutPipes(t)
 	s := serve(t, "a", func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 	route(t, b, Routing{Backends: []Backend{s.backend()}})
 	conn := dial(t, listen(t, b, TCP))

@@ -353,9 +353,11 @@ func TestBytesAreCarriedWhole(t *testing.T) {
 	}
 }
 
-// A reader that is slower than its sender loses nothing.
-func TestSlowReader(t *testing.T) {
-	b := newBalancer(t, Config{})
+func TestSlowReader(t *testing.T) { slowReader(t, newBalancer(t, Config{})) }
+
+// slowReader tests that a reader which is slower than its sender loses nothing.
+func slowReader(t *testing.T, b *Balancer) {
+	t.Helper()
 	const size = 16 << 20
 	s := serve(t, "a", func(c *net.TCPConn) {
 		chunk := bytes.Repeat([]byte("0123456789abcdef"), 4096)

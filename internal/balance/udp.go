@@ -306,7 +306,7 @@ func (s *session) carry(p *pool, be *backend, conn *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	r := reader{carriers: &s.f.b.carriers}
+	r := copier{carriers: &s.f.b.carriers}
 	read := r.read
 	for first := true; ; {
 		_ = conn.SetReadDeadline(s.idleUntil()) // fails only when it is closed
@@ -331,7 +331,7 @@ func (s *session) carry(p *pool, be *backend, conn *net.UDPConn) error {
 }
 
 // reply passes a datagram of the backend's on.
-func (s *session) reply(be *backend, r *reader) {
+func (s *session) reply(be *backend, r *copier) {
 	s.touch(time.Now())
 	var data []byte
 	if r.buf != nil {
