@@ -28,10 +28,9 @@ func newCarriers() carriers {
 func (c *carriers) close() { c.pipes.close() }
 
 // copy carries what comes from src to dst until src's end, for which it returns
-// nil, and counts it. What comes in large pieces is spliced.
-// note is called after each piece.
-func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64, note func()) error {
-	w := way{count: count, copier: copier{carriers: c}, splicer: splicer{pipes: &c.pipes}}
+// nil, counts it and notes it. What comes in large pieces is spliced.
+func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64, notes notes) error {
+	w := way{count: count, notes: notes, copier: copier{carriers: c}, splicer: splicer{pipes: &c.pipes}}
 	var err error
 	if w.from, err = src.SyscallConn(); err != nil {
 		return err
@@ -53,7 +52,6 @@ func (c *carriers) copy(dst, src *net.TCPConn, count *atomic.Uint64, note func()
 		if err != nil {
 			return err
 		}
-		note()
 	}
 }
 
@@ -65,8 +63,22 @@ const bulk = 16 << 10
 type way struct {
 	from, to syscall.RawConn
 	count    *atomic.Uint64
+	notes    notes
 	copier   copier
 	splicer  splicer
+}
+
+// notes is where the pieces of one way are noted.
+type notes struct {
+	*activity
+	toClient bool
+}
+
+// write writes a piece that was read.
+func (w *way) write(write func(uintptr) bool) error {
+	piece := w.notes.begin(w.notes.toClient)
+	defer w.notes.end(piece)
+	return w.to.Write(write)
 }
 
 // copied carries one piece by a buffer, and returns its size.
@@ -78,7 +90,7 @@ func (w *way) copied(read, write func(uintptr) bool) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	err := w.to.Write(write)
+	err := w.write(write)
 	w.count.Add(uint64(c.moved)) //nolint:gosec // never negative
 	c.giveBack()
 	return c.n, cmp.Or(err, c.err)

@@ -7,25 +7,46 @@ import (
 
 // activity is when a connection last carried something, and which way. One word
 // holds both, so that the two ways need no lock.
+//
+// A piece is noted after it was read and before it is written, and again once it is
+// written, unless another was noted since. So whoever answers to a piece, the client
+// or the server, does so after it was noted, and a later question is never taken for
+// answered.
 type activity struct {
 	began time.Time
-	word  atomic.Int64 // nanoseconds since then, and whether it was to the client
+	word  atomic.Int64 // nanoseconds since then, above the bits
 }
 
-// note notes that something was carried just now, to the client or from it.
-func (a *activity) note(toClient bool) {
-	word := int64(time.Since(a.began)) << 1
+// The bits of activity's word.
+const (
+	bitAnswer = 1 << iota // the last piece was to the client
+	bitInHand             // it is being written
+	wordShift = iota
+)
+
+// begin notes that a piece is about to be written, to the client or from it.
+func (a *activity) begin(toClient bool) (piece int64) {
+	piece = a.now() | bitInHand
 	if toClient {
-		word |= 1
+		piece |= bitAnswer
 	}
-	a.word.Store(word)
+	a.word.Store(piece)
+	return piece
 }
+
+// end notes that a piece was written.
+func (a *activity) end(piece int64) {
+	a.word.CompareAndSwap(piece, a.now()|piece&bitAnswer)
+}
+
+func (a *activity) now() int64 { return int64(time.Since(a.began)) << wordShift }
 
 // answered reports for how long nothing was carried after an answer; ok is false
-// while the last was the client's: its answer is still to come.
+// while an answer is being written, or the last was the client's: its answer is
+// still to come.
 func (a *activity) answered(now time.Time) (quiet time.Duration, ok bool) {
 	word := a.word.Load()
-	return now.Sub(a.began) - time.Duration(word>>1), word&1 == 1
+	return now.Sub(a.began) - time.Duration(word>>wordShift), word&(bitAnswer|bitInHand) == bitAnswer
 }
 
 // closeIdle ends the connections to backends that are no longer routed, each once

@@ -80,3 +80,31 @@ func TestIdleConnectionsStayWithoutALimit(t *testing.T) {
 		t.Errorf("the connection broke: %s, %v", name, err)
 	}
 }
+
+// A question counts as asked although the noting of the answer before it ends
+// late, and an answer as under way until it is written.
+func TestActivityOrder(t *testing.T) {
+	now := time.Now()
+	a := activity{began: now.Add(-time.Minute)}
+	a.end(a.begin(true))
+	if quiet, ok := a.answered(now.Add(time.Minute)); !ok || quiet < time.Second {
+		t.Errorf("after an answer: quiet for %s, %t", quiet, ok)
+	}
+	answer := a.begin(true)
+	if _, ok := a.answered(time.Now()); ok {
+		t.Error("an answer that is being written is taken for an end")
+	}
+	question := a.begin(false)
+	a.end(answer)
+	if _, ok := a.answered(time.Now()); ok {
+		t.Error("a question is taken for answered by the answer before it")
+	}
+	a.end(question)
+	if _, ok := a.answered(time.Now()); ok {
+		t.Error("a question that was passed on is taken for answered")
+	}
+	a.end(a.begin(true))
+	if _, ok := a.answered(time.Now()); !ok {
+		t.Error("an answer is not seen")
+	}
+}

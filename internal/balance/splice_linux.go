@@ -143,7 +143,7 @@ func (w *way) spliced(fill, empty func(uintptr) bool) (int, error) {
 	case s.n == 0:
 		return 0, io.EOF
 	}
-	err := w.to.Write(empty)
+	err := w.write(empty)
 	w.count.Add(uint64(s.moved)) //nolint:gosec // never negative
 	s.pipes.give(s.pipe, s.moved == s.n)
 	return s.n, cmp.Or(err, s.err)

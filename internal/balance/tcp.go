@@ -287,7 +287,7 @@ func newRelay(c *tcpClient, p *pool, be *backend, server *net.TCPConn) *relay {
 	r := &relay{c: c, p: p, be: be, server: server}
 	r.ways.Store(2)
 	r.active.began = c.came
-	r.active.note(true) // nothing was asked yet
+	r.active.end(r.active.begin(true)) // nothing was asked yet
 	return r
 }
 
@@ -295,14 +295,14 @@ func newRelay(c *tcpClient, p *pool, be *backend, server *net.TCPConn) *relay {
 // as copying needs, while that of the goroutine that connected has grown.
 func (r *relay) start() {
 	running := &r.c.f.b.running
-	running.Go(func() { r.carry(r.server, r.c.conn, &r.be.counters.in, func() { r.active.note(false) }) })
-	running.Go(func() { r.carry(r.c.conn, r.server, &r.be.counters.out, func() { r.active.note(true) }) })
+	running.Go(func() { r.carry(r.server, r.c.conn, &r.be.counters.in, false) })
+	running.Go(func() { r.carry(r.c.conn, r.server, &r.be.counters.out, true) })
 }
 
 // carry copies one way to its end. An end is passed on as an end, so that the
 // other way goes on; a failure as a reset.
-func (r *relay) carry(dst, src *net.TCPConn, count *atomic.Uint64, note func()) {
-	if err := r.c.f.b.carriers.copy(dst, src, count, note); err != nil {
+func (r *relay) carry(dst, src *net.TCPConn, count *atomic.Uint64, toClient bool) {
+	if err := r.c.f.b.carriers.copy(dst, src, count, notes{&r.active, toClient}); err != nil {
 		r.cut()
 	} else {
 		_ = dst.CloseWrite() // if it was reset, the other way finds out
