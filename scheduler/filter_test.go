@@ -304,3 +304,43 @@ func FuzzParseConstraint(f *testing.F) {
 		}
 	})
 }
+
+// Where no single change is enough, the hint names all that one node needs, as
+// little as possible.
+func TestHintOfSeveralChanges(t *testing.T) {
+	zone := scheduler.SpreadRule{TopologyKey: "zone", MaxSkew: 1}
+	for _, c := range []struct {
+		name     string
+		template scheduler.Template
+		nodes    func([]scheduler.Node)
+		hint     string
+	}{
+		{"a taint and an uneven spread", scheduler.Template{Spread: []scheduler.SpreadRule{zone}}, func(n []scheduler.Node) {
+			n[0].Taints = n[2].Taints
+			n[1].Labels["zone"], n[1].Down = "a", true // whether its zone is full then cannot be told
+			n[2].Labels = map[string]string{"zone": "c"}
+			n[2].Cordoned, n[2].Short = true, "memory" // nothing helps there at once
+		}, "tolerate the taint dedicated=db:NoSchedule of edge-1 and raise maxSkew over zone from 1 to 2"},
+		{"a taint and too little room", scheduler.Template{Reservation: scheduler.Resources{Memory: 128 * mib}}, func(n []scheduler.Node) {
+			n[0].Short, n[1].Short = "memory", "memory"
+			n[2].Reserved.Memory = n[2].Capacity.Memory - 100*mib
+		}, "tolerate the taint dedicated=db:NoSchedule of edge-3 and reserve 100M of memory instead of 128M, or raise that of edge-3 by 28M"},
+		{"a spread over nodes that do not count", scheduler.Template{Spread: []scheduler.SpreadRule{zone}}, func(n []scheduler.Node) {
+			for i := range n {
+				n[i].Labels, n[i].Down = map[string]string{"zone": "a"}, true
+			}
+		}, "recover node edge-1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			nodes := threeNodes()
+			c.nodes(nodes)
+			w := newWorld(t, scheduler.Policy{}, nodes...)
+			c.template.Stack, c.template.Service = "shop", "web"
+			shape := w.register(t, c.template)
+			w.assign(t, shape, "edge-1", "web/1")
+			if d := w.Why(shape); d.Node != "" || d.Hint != c.hint {
+				t.Errorf("got  %s (%s)\nwant %s", d.Hint, d.Reason, c.hint)
+			}
+		})
+	}
+}

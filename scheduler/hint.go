@@ -27,24 +27,33 @@ const (
 	startOther                   // of the services that must be near
 )
 
-// hint is the smallest single change after which a node takes the shape. It is
-// found by trying: for every node that only one filter rejects, what that filter
-// would need.
+// hint is the smallest change after which a node takes the shape: one thing if
+// that is enough somewhere, else as few as possible, all of them of one node. It is
+// found by trying what every filter that rejects a node would need.
 func (v *survey) hint() string {
 	if text := v.tooLarge(); text != "" {
 		return text
 	}
-	var best *change
+	var best []*change
 	for n := range v.cluster.each() {
-		c := v.changeFor(n)
-		if c != nil && (best == nil || cmp.Or(cmp.Compare(c.kind, best.kind), cmp.Compare(c.amount, best.amount)) < 0) {
-			best = c
+		all := v.changesFor(n)
+		if all != nil && (best == nil || compareChanges(all, best) < 0) {
+			best = all
 		}
 	}
-	if best == nil {
-		return ""
+	texts := make([]string, len(best))
+	for i, c := range best {
+		texts[i] = c.text
 	}
-	return best.text
+	return strings.Join(texts, " and ")
+}
+
+// compareChanges puts fewer changes first, then those whose largest is smaller.
+func compareChanges(a, b []*change) int {
+	bySize := func(x, y *change) int {
+		return cmp.Or(cmp.Compare(x.kind, y.kind), cmp.Compare(x.amount, y.amount))
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), bySize(slices.MaxFunc(a, bySize), slices.MaxFunc(b, bySize)))
 }
 
 // tooLarge says so when no node, even empty, has as much of one resource as the shape needs.
@@ -87,19 +96,28 @@ func (v *survey) beyondAll(resource string, need int64, size func(*node) (alloc 
 		resource, FormatAmount(resource, need), largest, FormatAmount(resource, most))
 }
 
-// changeFor is what would make the node take the shape, if one change does.
-func (v *survey) changeFor(n *node) *change {
-	only := ""
+// changesFor is what would make the node take the shape, one change for each
+// filter that rejects it; nil: one of these has none.
+func (v *survey) changesFor(n *node) []*change {
+	var all []*change
+	failing := map[string]bool{}
 	for _, f := range filters {
 		if f.pass(v, n) {
 			continue
 		}
-		if only != "" {
+		c := v.changeOf(f.name, n)
+		if c == nil {
 			return nil
 		}
-		only = f.name
+		failing[f.name] = true
+		all = append(all, c)
 	}
-	return v.changeOf(only, n)
+	// How uneven the spread is depends on whether the node counts at all.
+	counts := !n.Down && !failing[FilterPlatform] && !failing[FilterConstraints] && !failing[FilterNodeAffinity]
+	if failing[FilterSpread] && !counts {
+		return nil
+	}
+	return all
 }
 
 // changeOf is the change that satisfies one filter on one node.
@@ -122,7 +140,7 @@ func (v *survey) changeOf(filter string, n *node) *change {
 	case FilterSpread:
 		return v.skewChange(n)
 	case FilterConstraints, FilterNodeAffinity, FilterPlatform:
-		return v.labelChange(n)
+		return v.labelChange(filter, n)
 	case FilterAffinity:
 		return v.nearChange(n)
 	case FilterAnti:
@@ -212,13 +230,9 @@ func (v *survey) skewChange(n *node) *change {
 	return &change{kind: raiseLimit, amount: int64(skew), text: fmt.Sprintf("raise maxSkew over %s from %d to %d", keyName(r.rule.TopologyKey), r.rule.MaxSkew, skew)}
 }
 
-func (v *survey) labelChange(n *node) *change {
-	for _, f := range filters {
-		if !f.pass(v, n) {
-			return &change{kind: relabel, text: fmt.Sprintf("drop the %s, or add a node that satisfies it", f.why(v, n).what)}
-		}
-	}
-	return nil
+func (v *survey) labelChange(by string, n *node) *change {
+	i := slices.IndexFunc(filters, func(f filter) bool { return f.name == by })
+	return &change{kind: relabel, text: fmt.Sprintf("drop the %s, or add a node that satisfies it", filters[i].why(v, n).what)}
 }
 
 func (v *survey) nearChange(n *node) *change {
