@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/berth-dev/berth/internal/daemon"
 	"github.com/berth-dev/berth/runtime"
 	"github.com/berth-dev/berth/runtime/cgroup"
 	"github.com/berth-dev/berth/runtime/docker"
@@ -17,6 +18,15 @@ const self = "/proc/self/exe"
 // engine. It never fails; what cannot be enforced says so at each node.
 func newBoundaries(ctx context.Context, engine *docker.Engine, info runtime.EngineInfo, owner string) *cgroup.Boundaries {
 	return cgroup.Open(ctx, cgroup.Config{Owner: owner, Info: info, Engine: engine, Program: self})
+}
+
+// orphans removes the cgroups that installations which are gone have left on this
+// machine; nil where the engine's machine is another one.
+func orphans(local bool) daemon.Orphans {
+	if !local {
+		return nil
+	}
+	return cgroup.RemoveOrphans
 }
 
 // boundaryHelper is the program in the helper container: it carries out the one

@@ -82,6 +82,7 @@ func serve(ctx context.Context, opts cli.ServeOptions) error {
 			helpers.SetOwner(owner)
 			return newBoundaries(ctx, engine, info, owner)
 		},
+		Orphans: orphans(local),
 	})
 	if err != nil {
 		return err

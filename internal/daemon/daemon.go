@@ -59,6 +59,9 @@ type Config struct {
 	// for the owner of their cgroups; nil: they are only accounted for. It is
 	// called when the first node needs it, and again for another engine.
 	Boundaries func(ctx context.Context, info runtime.EngineInfo, owner string) Boundaries
+	// Orphans removes what installations that are gone have left; nil: that stays.
+	// It is called when the daemon starts and when a stack has gone.
+	Orphans Orphans
 	// Balancing makes the balancer that holds published ports of services with
 	// more than one replica; nil: there is none, and the engine publishes all ports.
 	Balancing Balancing
@@ -102,6 +105,7 @@ type Daemon struct {
 	ended  map[string]*loop // of stacks that are gone, for those who still follow them
 	unread map[string]error // stacks whose files cannot be read, and why
 
+	proc    string         // where the kernel tells of processes; a seam for tests
 	running sync.WaitGroup // the loops and their steps
 	ctx     context.Context
 }
@@ -120,7 +124,7 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d := &Daemon{
 		cfg: cfg, store: newStore(cfg.Dirs.State), contents: &contents{dir: cfg.Dirs.Runtime},
-		gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
+		proc: "/proc", gates: newGates(cfg.Parallel), loops: map[string]*loop{}, ended: map[string]*loop{}, unread: map[string]error{},
 		health: newEngineHealth(), nodes: newNodes(cfg.Boundaries != nil), balancing: newBalancing(cfg.Balancing),
 	}
 	d.prober, d.autoheal = d.newProber(), newAutohealer(d)
@@ -197,6 +201,7 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	if d.prober != nil {
 		d.running.Go(func() { d.probeAll(ctx) })
 	}
+	d.running.Go(func() { d.removeOrphans(ctx) })
 	if d.cfg.Boundaries != nil {
 		d.running.Go(func() { d.keepBoundaries(ctx) })
 	}

@@ -257,6 +257,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 		l.unbalance(ctx)
 		l.feed.conclude(o)
 		l.log.Info().Msg("the stack is gone")
+		l.d.running.Go(func() { l.d.removeOrphans(ctx) })
 		return 0, true
 	}
 	for _, s := range plan.Steps {

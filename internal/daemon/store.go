@@ -244,10 +244,13 @@ func (s *store) remove(name string) error {
 	return errors.Join(errs...)
 }
 
+// ownerFile holds an installation's id, in its state folder.
+const ownerFile = "owner"
+
 // owner returns this installation's id, and makes one at the first call. When
 // only its file was lost, the stored stacks still tell it.
 func (s *store) owner() (string, error) {
-	path := filepath.Join(s.dir, "owner")
+	path := filepath.Join(s.dir, ownerFile)
 	data, err := os.ReadFile(path) // #nosec G304 -- below the state folder
 	if id := strings.TrimSpace(string(data)); err == nil && id != "" {
 		return id, nil
