@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // ownerName is what the cgroup of an installation is called: the beginning of its id.
@@ -78,14 +79,18 @@ func (t *tree) removeOwner(rel string) (bool, error) {
 	}
 	for _, group := range append(slices.Clone(nodes), "") {
 		for _, dir := range t.dirs {
-			err := t.kernel.rmdir(filepath.Join(dir, rel, group))
-			if ignoreUsed(err) != nil {
+			if used, err := t.removeUnused(filepath.Join(dir, rel, group)); used || err != nil {
 				return false, err
-			}
-			if ignoreGone(err) != nil {
-				return false, nil // somebody has begun to use it
 			}
 		}
 	}
 	return true, nil
+}
+
+// removeUnused removes one cgroup, and reports whether it could not since somebody
+// has begun to use it.
+func (t *tree) removeUnused(dir string) (used bool, err error) {
+	err = t.kernel.rmdir(dir)
+	used = errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.ENOTEMPTY)
+	return used, ignoreUsed(err)
 }
