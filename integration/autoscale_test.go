@@ -140,7 +140,7 @@ services:
 `)
 	w.must("up", "-d", "--wait")
 	before := w.inspect(w.one("web").ID)
-	const memory, cpus = 64 << 20, 500_000_000
+	const memory, cpus = 48 << 20, 500_000_000
 	w.eventually(60*time.Second, func() error {
 		now := w.inspect(before.ID)
 		if now.HostConfig.Memory != memory || now.HostConfig.NanoCPUs != cpus {
@@ -156,7 +156,7 @@ services:
 		t.Errorf("the file's own limits should not be a change: %s", plan)
 	}
 	explained := w.must("explain", "web").stdout
-	if !strings.Contains(explained, "64") {
+	if !strings.Contains(explained, "48M") {
 		t.Errorf("explain does not tell of the size: %s", explained)
 	}
 }
