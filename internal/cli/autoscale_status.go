@@ -186,10 +186,14 @@ func scalingNotes(s *api.ServiceScaling, now time.Time) [][2]string {
 	if l := s.Last; l != nil {
 		add("decided", l.Why())
 		add("reasons", reasonsText(l))
-		for _, why := range l.Missing {
-			add("missing", why)
+		if s.Rest == nil { // else nothing is asked for
+			for _, why := range l.Missing {
+				add("missing", why)
+			}
 		}
-		add("held", l.Held)
+		if s.Paused || s.ByHand { // it may be over since the decision
+			add("held", l.Held)
+		}
 	}
 	add("schedule", firingText(s, now))
 	if s.Sizing != nil {

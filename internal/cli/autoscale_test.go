@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +280,42 @@ func TestPsAndLsTellWhoSleeps(t *testing.T) {
 	rows := stackRows([]runtime.Container{{State: runtime.Paused, Labels: map[string]string{runtime.LabelComposeProject: "shop"}}}, func(*runtime.Container) bool { return false })
 	if len(rows) != 1 || rows[0].Status != "paused(1)" {
 		t.Errorf("what is paused by command is shown as %+v", rows)
+	}
+}
+
+// A replica that is paused to be there at once says so, and no other one does.
+func TestPsTellsWhoIsKeptWarm(t *testing.T) {
+	known := &api.Status{
+		Replicas: []api.Replica{{Service: "web", Slot: 1, Container: runtime.Container{ID: "wanted"}}},
+		Desired:  &reconcile.Desired{Stack: &stack.Stack{Name: "shop", Services: []stack.Service{{Name: "db"}, {Name: "web", Warm: 1}}}},
+	}
+	const warm = "kept warm until more replicas are wanted"
+	for _, c := range []struct{ service, id, state, want string }{
+		{"web", "spare", "paused", warm},
+		{"web", "spare", "running", ""}, // it is still to become ready
+		{"web", "wanted", "paused", ""},
+		{"db", "spare", "paused", ""},
+		{"gone", "spare", "paused", ""},
+	} {
+		r := psRow{Service: c.service, State: c.state}
+		if r.tell(known, c.id, true); r.Reason != c.want {
+			t.Errorf("%+v: the reason is %q", c, r.Reason)
+		}
+	}
+}
+
+// What was held and has gone on since is not held.
+func TestStatusForgetsWhatNoLongerHolds(t *testing.T) {
+	s := api.ServiceScaling{Max: 3, Last: &api.Scaling{Held: "scaled by hand", Missing: []string{"cpu of web/1: why"}}}
+	told := func(name string) bool {
+		return slices.ContainsFunc(scalingNotes(&s, noon()), func(note [2]string) bool { return note[0] == name })
+	}
+	if told("held") || !told("missing") {
+		t.Error("goes on: it is said that it is held, or not what is missing")
+	}
+	s.ByHand, s.Rest = true, &reconcile.Rest{}
+	if !told("held") || told("missing") {
+		t.Error("by hand and at rest: it is not said that it is held, or what was missing before")
 	}
 }
 

@@ -136,6 +136,16 @@ func restOf(known *api.Status, service string) *reconcile.Rest {
 	return known.Desired.Services[service].Rest
 }
 
+// keepsWarm reports whether a service has paused replicas beside those that are
+// wanted, as far as it is known.
+func keepsWarm(known *api.Status, service string) bool {
+	if known.Desired == nil || known.Desired.Stack == nil {
+		return false
+	}
+	svc := known.Desired.Stack.Service(service)
+	return svc != nil && svc.Warm > 0
+}
+
 // wantsSize reports whether the user's template asks for sizes, which cost the
 // engine a walk through each container's files.
 func (o *psOptions) wantsSize() bool {
@@ -186,17 +196,22 @@ func (r *psRow) tell(known *api.Status, id string, trunc bool) {
 	if known == nil {
 		return
 	}
+	wanted := false
 	for _, rep := range slices.Concat(known.Replicas, known.Beside) {
 		if rep.Container.ID != id {
 			continue
 		}
+		wanted = true
 		r.Restarts, r.Reason = rep.Restarts, rep.Reason
 		if rep.Probed {
 			r.Ready = map[bool]string{true: "yes", false: "no"}[rep.Serves]
 		}
 	}
-	if rest := restOf(known, r.Service); rest != nil {
+	switch rest := restOf(known, r.Service); {
+	case rest != nil:
 		r.Reason = restText(rest) + ": " + rest.Why
+	case !wanted && r.State == string(runtime.Paused) && keepsWarm(known, r.Service):
+		r.Reason = "kept warm until more replicas are wanted"
 	}
 	if trunc {
 		r.Reason = ellipsis(r.Reason, reasonLength)
