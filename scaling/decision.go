@@ -134,7 +134,7 @@ func (p Proposal) String() string {
 	now, target := p.Texts()
 	fmt.Fprintf(&b, "%s is at %s%s, target %s", p.Metric, now, of, target)
 	if p.Source != FromExternal {
-		fmt.Fprintf(&b, ", over %d ready", p.Ready)
+		fmt.Fprintf(&b, ", over %d measured", p.Ready)
 		if p.Missing > 0 {
 			fmt.Fprintf(&b, ", %d without a value", p.Missing)
 		}

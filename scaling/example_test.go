@@ -39,8 +39,8 @@ func Example() {
 		replicas = d.Desired
 	}
 	// Output:
-	// 12:00:15 2 to 6: cpu is at 130 % of the reservation, target 50 %, over 2 ready, asks for 6
-	// 12:00:30 6 to 10: cpu is at 101 % of the reservation, target 50 %, over 6 ready, asks for 13; the maximum is 10
-	// 12:01:15 keep 10: cpu is at 4 % of the reservation, target 50 %, over 10 ready, asks for 1; more was asked for within the down window, so 10
-	// 12:01:45 10 to 2: cpu is at 4 % of the reservation, target 50 %, over 10 ready, asks for 1; the minimum is 2
+	// 12:00:15 2 to 6: cpu is at 130 % of the reservation, target 50 %, over 2 measured, asks for 6
+	// 12:00:30 6 to 10: cpu is at 101 % of the reservation, target 50 %, over 6 measured, asks for 13; the maximum is 10
+	// 12:01:15 keep 10: cpu is at 4 % of the reservation, target 50 %, over 10 measured, asks for 1; more was asked for within the down window, so 10
+	// 12:01:45 10 to 2: cpu is at 4 % of the reservation, target 50 %, over 10 measured, asks for 1; the minimum is 2
 }

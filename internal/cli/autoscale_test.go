@@ -243,7 +243,7 @@ func TestEventsOfScaling(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.wantOut("2026-03-01 12:00:00.000000 berth scale scale/web (from=1, held=paused, name=web, to=3, why=1 to 3: cpu is at 190 % of the reservation, target 70 %, over 1 ready, asks for 3)\n")
+	b.wantOut("2026-03-01 12:00:00.000000 berth scale scale/web (from=1, held=paused, name=web, to=3, why=1 to 3: cpu is at 190 % of the reservation, target 70 %, over 1 measured, asks for 3)\n")
 }
 
 // asleep is a stack whose web is stopped because nobody uses it.
