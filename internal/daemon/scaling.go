@@ -51,12 +51,14 @@ const keptDecisions = 60
 // what others may see of it is a [shown].
 type scaled struct {
 	State   scaling.State     `json:"state,omitzero"`
-	Used    time.Time         `json:"used,omitzero"` // when somebody last used it
 	History *vertical.History `json:"history,omitempty"`
 	Series  *forecast.Series  `json:"series,omitempty"`
 	Resized time.Time         `json:"resized,omitzero"` // when its limits were last looked at
 
-	concurrency scaling.ConcurrencyState // begins anew with each daemon, as load does
+	// These begin anew with each daemon: what was stored would be from before the last
+	// use.
+	used        time.Time // when somebody last used it
+	concurrency scaling.ConcurrencyState
 
 	begun    scaling.State // before the first of steps
 	steps    []scalesim.Step
@@ -254,7 +256,7 @@ func (k *scaleLook) watchReady() {
 func (k *scaleLook) watchRest() {
 	rests := k.state().Rest != nil || k.state().Want != reconcile.WantRunning
 	if k.s.rested && !rests {
-		k.s.Used = k.now
+		k.s.used = k.now
 		// What was measured before the rest would be spread over all of it.
 		k.s.stats, k.s.sized, k.s.counted = nil, nil, time.Time{}
 	}
@@ -273,8 +275,8 @@ const brief = 0.001
 func (k *scaleLook) watchPool() {
 	pool, known := k.l.pool(k.svc.Name)
 	used := pool.Open > 0 || pool.Waiting > 0 || pool.Connections > k.s.pool.Connections
-	if used || k.s.Used.IsZero() || k.s.Used.After(k.now) {
-		k.s.Used = k.now
+	if used || k.s.used.IsZero() || k.s.used.After(k.now) {
+		k.s.used = k.now
 	}
 	if known && k.svc.Autoscale != nil && k.svc.Autoscale.Concurrency != nil {
 		atOnce := float64(pool.Open + pool.Waiting)
@@ -304,7 +306,7 @@ func (k *scaleLook) rest() {
 		return
 	}
 	dec := idle.Decide(scaling.Activity{
-		Last: k.s.Used, Open: k.s.pool.Open, Waiting: k.s.pool.Waiting > 0, Busy: k.busy(),
+		Last: k.s.used, Open: k.s.pool.Open, Waiting: k.s.pool.Waiting > 0, Busy: k.busy(),
 	}, k.now)
 	resting := k.state().Rest != nil
 	if dec.Rest == resting || k.state().AutoHeld || k.state().Scale != nil {

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/berth-dev/berth/internal/api"
 	"github.com/berth-dev/berth/internal/stack"
 	"github.com/berth-dev/berth/scaling"
 )
@@ -88,6 +89,30 @@ func TestAnotherDaemonKeepsTheNumber(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Another daemon does not know when a service was last used, which need not have
+// been stored since: it waits for as long as if that was just now.
+func TestAnotherDaemonRestsNothingEarly(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, _ *fakeMeter, b *calm) {
+		s.settled(s.up(shop(svc("web", 1, autoscaled(idles(scaling.IdleStop))))))
+		pass(2 * time.Minute)
+		s.control(api.AutoscalePause) // stores what is known
+		s.control(api.AutoscaleResume)
+		pass(2 * time.Minute)
+		b.carry("web", 0, 1)
+		pass(30 * time.Second)
+		b.forget()
+		s.reboot()
+		pass(4 * time.Minute)
+		if got := s.scaledTo("web"); got.Rest != nil {
+			t.Errorf("it rests, four and a half minutes after it was used: %+v", got.Rest)
+		}
+		pass(2 * time.Minute)
+		if got := s.scaledTo("web"); got.Rest == nil {
+			t.Error("it does not rest, six minutes after the daemon's start")
+		}
+	})
 }
 
 // A minimum of one keeps the last replica.

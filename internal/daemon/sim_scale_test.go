@@ -123,6 +123,13 @@ func (b *calm) carry(service string, open int, more uint64) {
 	b.pools[k] = st
 }
 
+// forget begins all counters anew, as a balancer does that takes over from none.
+func (b *calm) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.pools)
+}
+
 // metered is simulate with a meter and a balancer.
 func metered(t *testing.T, f func(t *testing.T, s *sim, m *fakeMeter, b *calm)) {
 	t.Helper()
