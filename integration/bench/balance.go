@@ -11,14 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/go-connections/nat"
 )
 
 // What goes through the balancer.
 const (
-	answerSize   = 64 << 10 // bytes of the answers by which throughput is measured
-	streams      = 8        // connections at once
-	streamsLast  = 3 * time.Second
 	latencyTries = 3000
 	idleConns    = 10_000
 	shortConns   = 50_000
@@ -34,32 +32,35 @@ const balanced = `services:
       replicas: 2
 `
 
-// carrier is one way to the same answers.
-type carrier struct {
-	name string
-	to   []string
-	pid  int // of the process that carries; 0: none does
-
-	rates []float64       // bytes a second
-	costs []float64       // seconds of processor time a GiB
-	waits []time.Duration // for small answers
-}
+// balancedOne adds a service of a single replica, since the engine publishes a port
+// for one.
+const balancedOne = `  one:
+    image: berth-bench:latest
+    command: ["/page"]
+    ports: ["127.0.0.1:%d:7000"]
+    x-berth:
+      publish: balanced
+`
 
 // balance measures what the balancer of a daemon costs, beside the same answers
 // without it and with others in its place.
 func (b *bench) balance(ctx context.Context) error {
-	port, err := freePort(ctx)
+	two, err := freePort(ctx)
 	if err != nil {
 		return err
 	}
-	dir, err := b.stack(ctx, "bench-balance", fmt.Sprintf(balanced, port))
+	one, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := b.stack(ctx, "bench-balance", fmt.Sprintf(balanced+balancedOne, two, one))
 	if err != nil {
 		return err
 	}
 	if _, err := b.berth(ctx, dir, "up", "-d"); err != nil {
 		return err
 	}
-	direct, err := b.raw.addresses(ctx, "bench-balance", "7000")
+	direct, err := b.raw.addresses(ctx, "bench-balance", "web", "7000")
 	if err != nil {
 		return err
 	}
@@ -67,105 +68,17 @@ func (b *bench) balance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	self := &carrier{name: "balanced", to: []string{loopback(port)}, pid: pid}
-	err = b.compareCarriers(ctx, &carrier{name: "direct", to: direct}, self)
+	self := &carrier{name: "balanced", to: []string{loopback(two)}, pid: pid}
+	err = b.compareCarriers(ctx, carriers{
+		direct: &carrier{name: "direct", to: direct}, self: self,
+		single: &carrier{name: "balanced, one replica", to: []string{loopback(one)}, pid: pid},
+	})
 	err = errors.Join(err, b.manyConnections(ctx, self))
 	_, down := b.berth(ctx, dir, "down", "-t", "0")
 	return errors.Join(err, down)
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// compareCarriers measures all in turn, so that what else the machine does meets
-// each alike.
-func (b *bench) compareCarriers(ctx context.Context, direct, self *carrier) error {
-	proxy, end, err := b.dockerProxy(ctx)
-	defer func() { err = errors.Join(err, end()) }()
-	if err != nil {
-		return err
-	}
-	haproxy, stop, missing := b.haproxy(ctx, direct.to)
-	defer stop()
-	all := []*carrier{direct, self, proxy}
-	if missing == nil {
-		all = append(all, haproxy)
-	}
-	if err := b.repeat(func() error {
-		for _, c := range all {
-			if err := c.measure(ctx); err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	b.compareRates("64 KiB answers: direct", direct, self, "≥ 0.90")
-	b.compareRates("  docker-proxy", proxy, self, "≥ 1.00")
-	if missing == nil {
-		b.compareRates("  HAProxy, TCP mode", haproxy, self, "≥ 1.00")
-	} else {
-		b.print(row{name: "  HAProxy, TCP mode", floor: "–", berth: "not measured", ratio: "–", target: "–", runs: missing.Error()})
-	}
-	for _, c := range all[1:] {
-		b.print(row{
-			name: "  added to the median latency: " + c.name, floor: micros(median(direct.waits)), berth: "+ " + micros(median(c.waits)-median(direct.waits)),
-			ratio: "–", target: map[bool]string{true: "≤ 60 µs", false: "–"}[c == self], runs: fmt.Sprint(len(c.waits)),
-		})
-	}
-	return err
-}
-
-func micros(d time.Duration) string { return fmt.Sprintf("%.0f µs", float64(d.Nanoseconds())/1000) }
-
-// compareRates prints throughput, and processor time where both carry.
-func (b *bench) compareRates(name string, floor, self *carrier, target string) {
-	f, s := medianOf(floor.rates), medianOf(self.rates)
-	b.print(row{
-		name: name, floor: rate(f), berth: rate(s), ratio: fmt.Sprintf("%.2f", s/f), target: target, runs: fmt.Sprint(len(self.rates)),
-	})
-	if floor.pid == 0 {
-		return
-	}
-	f, s = medianOf(floor.costs), medianOf(self.costs)
-	b.print(row{
-		name: "    processor time a GiB", floor: fmt.Sprintf("%.2f s", f), berth: fmt.Sprintf("%.2f s", s),
-		ratio: fmt.Sprintf("%.2f", s/f), target: "–", runs: fmt.Sprint(len(self.costs)),
-	})
-}
-
-func rate(bytesPerSecond float64) string { return fmt.Sprintf("%.0f MB/s", bytesPerSecond/1e6) }
-
-// measure adds one run to each series.
-func (c *carrier) measure(ctx context.Context) error {
-	before, err := c.used()
-	if err != nil {
-		return err
-	}
-	begin := time.Now()
-	bytes, err := throughput(ctx, c.to, streams, answerSize, streamsLast)
-	if err != nil {
-		return err
-	}
-	carried := bytes * time.Since(begin).Seconds()
-	after, err := c.used()
-	if err != nil {
-		return err
-	}
-	wait, err := latency(ctx, c.to[0], latencyTries)
-	c.rates = append(c.rates, bytes)
-	c.costs = append(c.costs, (after-before).Seconds()/carried*(1<<30))
-	c.waits = append(c.waits, wait)
-	return err
-}
-
-// used is the processor time that the carrier has used.
-func (c *carrier) used() (time.Duration, error) {
-	if c.pid == 0 {
-		return 0, nil
-	}
-	return cpuTime(c.pid)
-}
 
 // manyConnections measures what connections cost that do nothing, and that many
 // short ones leave nothing behind.
@@ -229,15 +142,17 @@ func descriptorsBack(ctx context.Context, pid, before int) (int, error) {
 	}
 }
 
-// addresses are those of a stack's containers, with a port.
-func (r *rawEngine) addresses(ctx context.Context, stack, port string) ([]string, error) {
-	ids, err := r.containers(ctx, stack)
+// addresses are those of a service's containers, with a port.
+func (r *rawEngine) addresses(ctx context.Context, stack, service, port string) ([]string, error) {
+	of := ofStack(stack)
+	of.Add("label", "com.docker.compose.service="+service)
+	list, err := r.api.ContainerList(ctx, container.ListOptions{Filters: of})
 	if err != nil {
 		return nil, err
 	}
 	var all []string
-	for _, id := range ids {
-		c, err := r.api.ContainerInspect(ctx, id)
+	for i := range list {
+		c, err := r.api.ContainerInspect(ctx, list[i].ID)
 		if err != nil {
 			return nil, err
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -50,20 +49,11 @@ func (b *bench) haproxy(ctx context.Context, to []string) (c *carrier, stop func
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, stop, err
 	}
-	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, "-db", "-f", file) // #nosec G204 -- found a moment ago
 	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraries)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
+	stop, err = startCarrier(ctx, cmd, loopback(port))
+	if err != nil {
 		return nil, stop, err
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	if err := accepts(ctx, loopback(port)); err != nil {
-		stop()
-		return nil, func() {}, fmt.Errorf("it does not serve: %w: %s", err, strings.TrimSpace(said.String()))
 	}
 	return &carrier{name: "HAProxy", to: []string{loopback(port)}, pid: cmd.Process.Pid}, stop, nil
 }

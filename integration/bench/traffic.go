@@ -55,23 +55,35 @@ func (x *exchange) once() error {
 	return err
 }
 
-// throughput is how many bytes a second come in answers of a size, asked for on
-// some connections at once, which go to the addresses in turn.
-func throughput(ctx context.Context, to []string, conns, size int, lasts time.Duration) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, lasts)
+// stream is what is asked for when throughput is measured.
+type stream struct {
+	conns int // at once
+	size  int // bytes of an answer
+	lasts time.Duration
+	most  float64 // bytes a second; 0: as many as come
+}
+
+// pace is when each connection asks next: at once, or when it is due. What is late is
+// asked for without a pause, so that only what cannot be carried stays out.
+func (s stream) pace(ctx context.Context, begin time.Time, asked int) error {
+	if s.most == 0 {
+		return ctx.Err()
+	}
+	each := time.Duration(float64(s.conns*s.size) / s.most * float64(time.Second))
+	return sleep(ctx, time.Until(begin.Add(time.Duration(asked)*each)))
+}
+
+// throughput is how many bytes a second come in answers, asked for on connections
+// that go to the addresses in turn.
+func throughput(ctx context.Context, to []string, s stream) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.lasts)
 	defer cancel()
 	var answers atomic.Int64
 	var eg errgroup.Group
-	open := make([]*exchange, conns)
-	defer func() {
-		for _, x := range open {
-			if x != nil {
-				_ = x.conn.Close()
-			}
-		}
-	}()
+	open := make([]*exchange, s.conns)
+	defer func() { closeAll(open) }()
 	for i := range open {
-		x, err := dialRaw(ctx, to[i%len(to)], netip.Addr{}, size)
+		x, err := dialRaw(ctx, to[i%len(to)], netip.Addr{}, s.size)
 		if err != nil {
 			return 0, err
 		}
@@ -80,7 +92,7 @@ func throughput(ctx context.Context, to []string, conns, size int, lasts time.Du
 	begin := time.Now()
 	for _, x := range open {
 		eg.Go(func() error {
-			for ctx.Err() == nil {
+			for asked := 0; s.pace(ctx, begin, asked) == nil; asked++ {
 				if err := x.once(); err != nil {
 					return err
 				}
@@ -90,7 +102,7 @@ func throughput(ctx context.Context, to []string, conns, size int, lasts time.Du
 		})
 	}
 	err := eg.Wait()
-	return float64(answers.Load()) * float64(size) / time.Since(begin).Seconds(), err
+	return float64(answers.Load()) * float64(s.size) / time.Since(begin).Seconds(), err
 }
 
 // latency is the median of how long an answer takes that is as small as its request.
