@@ -1,7 +1,6 @@
 package balance
 
 import (
-	"errors"
 	"syscall"
 	"unsafe"
 
@@ -21,8 +20,8 @@ func writeOnce(fd int, p []byte) (int, error) { return transfer(unix.SYS_WRITE, 
 func transfer(call uintptr, fd int, p []byte) (int, error) {
 	for {
 		n, _, err := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))) // #nosec G103 -- p keeps the buffer
-		if done, failed := outcome(n, err); !errors.Is(failed, syscall.EINTR) {
-			return done, failed
+		if err != syscall.EINTR {
+			return outcome(n, err)
 		}
 	}
 }
@@ -31,13 +30,12 @@ func transfer(call uintptr, fd int, p []byte) (int, error) {
 func splice(from, to, most int) (int, error) {
 	for {
 		n, _, err := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if done, failed := outcome(n, err); !errors.Is(failed, syscall.EINTR) {
-			return done, failed
+		if err != syscall.EINTR {
+			return outcome(n, err)
 		}
 	}
 }
 
-// outcome is what a call has come to.
 func outcome(n uintptr, err syscall.Errno) (int, error) {
 	if err != 0 {
 		return 0, err
