@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-dev/berth/health"
@@ -46,10 +46,12 @@ const scaleTick = time.Second
 // keptDecisions is how many decisions of a service are remembered.
 const keptDecisions = 60
 
-// scaled is what is remembered of the scaling of one service. It is of the
-// goroutine that scales the stack alone; what has a name in JSON is stored, and
-// what others may see of it is a [shown].
+// scaled is what is remembered of the scaling of one service. It is of the look
+// that has set looking; what has a name in JSON is stored, and what others may see
+// of it is a [shown].
 type scaled struct {
+	looking atomic.Bool
+
 	State   scaling.State     `json:"state,omitzero"`
 	History *vertical.History `json:"history,omitempty"`
 	Series  *forecast.Series  `json:"series,omitempty"`
@@ -107,7 +109,7 @@ func (d *Daemon) scaleAll(ctx context.Context) {
 		}
 		for _, l := range d.all() {
 			if !l.scales() || !l.scaling.CompareAndSwap(false, true) {
-				continue // its last look still measures
+				continue // its last look still begins
 			}
 			d.running.Go(func() {
 				defer l.scaling.Store(false)
@@ -128,27 +130,32 @@ func (l *loop) scales() bool {
 	return slices.ContainsFunc(d.Stack.Services, func(s stack.Service) bool { return s.Autoscale != nil || s.Vertical != nil })
 }
 
-// scale looks at each such service once. One whose metrics take their time holds
-// up no other.
+// scale begins a look at each such service but those whose last look still
+// measures: one whose metrics take their time holds up no other.
 func (l *loop) scale(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	d, obs, plan := l.record.Desired, l.observed, l.plan
 	facts := reconcile.ReadinessOf(d, obs, &l.record.Memory)
 	l.mu.Unlock()
-	var looks sync.WaitGroup
-	defer looks.Wait()
 	for i := range d.Stack.Services {
 		svc := &d.Stack.Services[i]
 		if svc.Autoscale == nil && svc.Vertical == nil {
 			continue
 		}
-		look := scaleLook{l: l, d: d, svc: svc, obs: obs, plan: plan, now: now, s: l.scaledOf(svc.Name)}
+		s := l.scaledOf(svc.Name)
+		if !s.looking.CompareAndSwap(false, true) {
+			continue
+		}
+		look := scaleLook{l: l, d: d, svc: svc, obs: obs, plan: plan, now: now, s: s}
 		for _, f := range facts {
 			if f.Service == svc.Name {
 				look.facts = append(look.facts, f)
 			}
 		}
-		looks.Go(func() { look.take(ctx) })
+		l.d.running.Go(func() {
+			defer s.looking.Store(false)
+			look.take(ctx)
+		})
 	}
 }
 
@@ -198,7 +205,7 @@ func (l *loop) publish(service string, s *scaled, edit func(*shown)) {
 }
 
 // scaleLook is one look at one service. All but its outcome is of the goroutine
-// that scales the stack.
+// that takes it.
 type scaleLook struct {
 	l     *loop
 	d     *reconcile.Desired

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -112,6 +114,25 @@ func TestAnotherDaemonRestsNothingEarly(t *testing.T) {
 		if got := s.scaledTo("web"); got.Rest == nil {
 			t.Error("it does not rest, six minutes after the daemon's start")
 		}
+	})
+}
+
+// A burst is followed as soon while the metrics of another service hang.
+func TestConcurrencyBesideAHangingMetric(t *testing.T) {
+	metered(t, func(_ *testing.T, s *sim, m *fakeMeter, b *calm) {
+		m.value = func(ctx context.Context, _ *stack.MetricSource, _ *Metered) (int64, error) {
+			<-ctx.Done()
+			return 0, errors.New("it did not answer in time")
+		}
+		s.settled(s.up(shop(svc("web", 1, autoscaled(followed(0), unmeasured)), svc("jobs", 1, autoscaled(func(a *stack.Autoscale) {
+			a.Policy.Interval = time.Second
+			a.Policy.Metrics = []scaling.Metric{{Source: scaling.FromExternal, Name: "queue", AverageValue: 1000}}
+			a.Sources = []stack.MetricSource{{Kind: stack.MetricWebhook, URL: "http://queue"}}
+		})))))
+		pass(3 * time.Second)
+		b.carry("web", 8, 8)
+		pass(6 * time.Second)
+		s.counts("web", 4, "in a burst")
 	})
 }
 
