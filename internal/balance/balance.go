@@ -63,7 +63,8 @@ type Balancer struct {
 	running    sync.WaitGroup // of everything that carries or accepts
 	tcpOpen    atomic.Int64   // TCP connections that were accepted and have not ended
 
-	applying sync.Mutex // held while frontends are opened and closed
+	applying sync.Mutex             // held while frontends are opened and closed; protects seized
+	seized   map[Frontend]*families // by slot: what was taken of ports that are not free as a whole yet
 
 	mu       sync.Mutex // protects all below
 	pools    map[Key]*pool
@@ -97,7 +98,7 @@ func New(ctx context.Context, cfg Config) *Balancer {
 	cfg.UDPIdle = cmp.Or(max(cfg.UDPIdle, 0), DefaultUDPIdle)
 	b := &Balancer{
 		cfg: cfg, carriers: newCarriers(), dialer: dialer{timeout: cfg.Connect},
-		pools: map[Key]*pool{}, open: map[Frontend]frontend{}, adopted: map[Frontend][]Handover{},
+		pools: map[Key]*pool{}, open: map[Frontend]frontend{}, adopted: map[Frontend][]Handover{}, seized: map[Frontend]*families{},
 	}
 	b.connecting, b.stop = context.WithCancel(ctx)
 	return b
@@ -227,6 +228,13 @@ func (b *Balancer) ensure(ctx context.Context, f Frontend) FrontendStatus {
 			return b.keep(f, opened)
 		}
 	}
+	if b.seized[f.slot()] != nil {
+		opened, err := b.seizeOne(ctx, f, p)
+		if err != nil {
+			return unbound(f, err)
+		}
+		return b.keep(f, opened)
+	}
 	opened, err := b.listen(ctx, f, p)
 	if errors.Is(err, syscall.EADDRINUSE) && f.Protocol == TCP {
 		if ls, err := share(ctx, f, p); err == nil {
@@ -237,55 +245,6 @@ func (b *Balancer) ensure(ctx context.Context, f Frontend) FrontendStatus {
 		return unbound(f, err)
 	}
 	return b.keep(f, opened)
-}
-
-// seizeEvery is how often Seize tries: a bind that fails costs some microseconds.
-const seizeEvery = 2 * time.Millisecond
-
-// Seize listens at the frontends of a pool that the last Apply could not listen
-// at, within milliseconds of when their ports are let go of: it tries until it
-// listens at all of them, or ctx ends, and reports which. It is for ports that
-// are about to be free; [Balancer.Apply] says who holds the others.
-func (b *Balancer) Seize(ctx context.Context, k Key) bool {
-	t := time.NewTicker(seizeEvery)
-	defer t.Stop()
-	for {
-		if b.seizeOnce(ctx, k) {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-t.C:
-		}
-	}
-}
-
-func (b *Balancer) seizeOnce(ctx context.Context, k Key) (all bool) {
-	b.applying.Lock()
-	defer b.applying.Unlock()
-	all = true
-	for i, s := range b.asked { // written only while b.applying is held
-		b.mu.Lock()
-		p, have, released := b.pools[k], b.open[s.slot()], b.released
-		b.mu.Unlock()
-		switch {
-		case released || p == nil:
-			return false
-		case s.Key != k || have != nil || s.check() != nil:
-			continue
-		}
-		opened, err := b.listen(ctx, s.Frontend, p)
-		if err != nil {
-			all = false
-			continue
-		}
-		status := b.keep(s.Frontend, opened)
-		b.mu.Lock()
-		b.asked[i] = status
-		b.mu.Unlock()
-	}
-	return all
 }
 
 func (b *Balancer) keep(f Frontend, opened frontend) FrontendStatus {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -190,15 +189,10 @@ func onSocket(raw syscall.RawConn, do func(fd int) error) error {
 func otherFamilies(ctx context.Context, port uint16, ours []*net.TCPListener) []*net.TCPListener {
 	var more []*net.TCPListener
 	for _, host := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		same := func(l *net.TCPListener) bool { return unmapped(l.Addr()).Addr().Is4() == host.Is4() }
-		if slices.ContainsFunc(ours, same) {
+		if listensIn(ours, host) {
 			continue
 		}
-		network := "tcp6"
-		if host.Is4() {
-			network = "tcp4"
-		}
-		if l, err := listenShared(ctx, network, netip.AddrPortFrom(host, port).String()); err == nil {
+		if l, err := listenShared(ctx, networkOf(host), netip.AddrPortFrom(host, port).String()); err == nil {
 			more = append(more, l)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,6 +107,19 @@ func (f *tcpFrontend) files() ([]Handover, error) {
 		all = append(all, Handover{Frontend: f.binding.Load().of, File: file})
 	}
 	return all, nil
+}
+
+// listensIn reports whether one of the listeners is of an address's family.
+func listensIn(all []*net.TCPListener, host netip.Addr) bool {
+	return slices.ContainsFunc(all, func(l *net.TCPListener) bool { return unmapped(l.Addr()).Addr().Is4() == host.Is4() })
+}
+
+// networkOf is the name by which package net knows TCP in an address's family.
+func networkOf(host netip.Addr) string {
+	if host.Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
 }
 
 func closeListeners(all []*net.TCPListener) {

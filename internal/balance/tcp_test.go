@@ -12,6 +12,7 @@ import (
 	"os"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -686,4 +687,70 @@ func TestSeize(t *testing.T) {
 	if b.Seize(ctx, web) {
 		t.Error("it says that it has a port which another one holds")
 	}
+}
+
+// Of a port that is let go of for one family after the other, each is taken at
+// once: who connects is not refused, but waits until the port is free as a whole.
+func TestSeizeByFamily(t *testing.T) {
+	b := newBalancer(t, Config{})
+	route(t, b, Routing{Backends: []Backend{serve(t, "a", nil).backend()}})
+	port := freePort(t)
+	hold := func(network, host string) net.Listener {
+		l, err := net.Listen(network, net.JoinHostPort(host, strconv.Itoa(int(port))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	four, six := hold("tcp4", "0.0.0.0"), hold("tcp6", "::")
+	f := Frontend{Key: web, Protocol: TCP, Port: port, Target: 80}
+	if s := b.Apply(t.Context(), []Frontend{f})[0]; s.Listening() {
+		t.Fatalf("a port that is held was listened at: %+v", s)
+	}
+	seized := make(chan bool, 1)
+	go func() { seized <- b.Seize(t.Context(), web) }()
+	_ = four.Close()
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	var early net.Conn
+	eventually(t, "somebody listens again", func() bool {
+		conn, err := net.Dial("tcp", at.String())
+		early = conn
+		return err == nil
+	})
+	defer func() { _ = early.Close() }()
+	if s := b.Apply(t.Context(), []Frontend{f})[0]; s.Listening() {
+		t.Errorf("it listens though half of the port is held: %+v", s)
+	}
+	_ = six.Close()
+	if !<-seized || !b.Status()[0].Listening() {
+		t.Fatalf("the port was not taken: %+v", b.Status())
+	}
+	if name, err := ask(early.(*net.TCPConn)); name != "a" || err != nil {
+		t.Errorf("who came early got %q, %v", name, err)
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		if name := askOnce(t, netip.AddrPortFrom(netip.MustParseAddr(host), port)); name != "a" {
+			t.Errorf("at %s served by %q", host, name)
+		}
+	}
+
+	// What is not free in time is given up as a whole.
+	b.Apply(t.Context(), nil)
+	six = hold("tcp6", "::")
+	defer func() { _ = six.Close() }()
+	b.Apply(t.Context(), []Frontend{f})
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { seized <- b.Seize(ctx, web) }()
+	eventually(t, "half of it is taken", func() bool {
+		conn, err := net.Dial("tcp", at.String())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	stop()
+	if <-seized {
+		t.Error("it says that it has a port of which another one holds half")
+	}
+	_ = hold("tcp4", "0.0.0.0").Close() // it was given up
 }
