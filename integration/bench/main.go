@@ -77,6 +77,7 @@ func measurements() []measurement {
 		{[]string{"balance"}, (*bench).balance},
 		{[]string{"restart"}, (*bench).restart},
 		{[]string{"wake"}, (*bench).wake},
+		{[]string{"scaleup"}, (*bench).scaleUp},
 		{[]string{"idle"}, (*bench).idle},
 		{[]string{"meter"}, (*bench).meter},
 		{[]string{"plan"}, (*bench).plan},

@@ -277,17 +277,26 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// daemonPID asks the run's daemon who it is.
-func (b *bench) daemonPID(ctx context.Context) (int, error) {
+// daemon is the run's daemon, whether or not it runs.
+func (b *bench) daemon() (*client.Client, error) {
 	host, _, err := docker.Endpoint(os.Getenv)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	folders, err := dirs.For(b.getenv, host)
 	if err != nil {
+		return nil, err
+	}
+	return client.New(folders.Socket()), nil
+}
+
+// daemonPID asks the run's daemon who it is.
+func (b *bench) daemonPID(ctx context.Context) (int, error) {
+	daemon, err := b.daemon()
+	if err != nil {
 		return 0, err
 	}
-	info, err := client.New(folders.Socket()).Info(ctx)
+	info, err := daemon.Info(ctx)
 	return info.PID, err
 }
 
