@@ -212,12 +212,83 @@ func TestStartupThenTheOthersAtOnce(t *testing.T) {
 	inBubble(t, Config{Checks: s}, func(t *testing.T, p *Prober) {
 		spec := Probes{Startup: everySecond(func(p *Probe) { p.FailureThreshold = 30 }), Readiness: probe(), Liveness: probe()}
 		p.Set("a", justStarted("c"), spec)
-		pass(2900 * time.Millisecond)
-		if why := status1(t, p, "a").Why(spec); len(s.times()) != 3 || why != "startup probe failed 3 times in a row: not yet" {
+		pass(2400 * time.Millisecond)
+		if why := status1(t, p, "a").Why(spec); why != "startup probe failed 3 times in a row: not yet" {
 			t.Fatalf("sent %v, %q", s.times(), why)
 		}
-		if pass(200 * time.Millisecond); !status1(t, p, "a").Ready(spec) || len(s.times()) != 6 {
-			t.Errorf("100 ms after the startup passed: %+v", status1(t, p, "a"))
+		pass(time.Second)
+		st := status1(t, p, "a")
+		if !st.Ready(spec) || st.Readiness.Passed.Sub(st.Startup.Passed) > slack || len(st.Liveness.Results) != 1 {
+			t.Errorf("after the startup passed: %+v", st)
+		}
+	})
+}
+
+// One that has not been ready yet is looked at between its ticks too, the less often
+// the longer it takes: it need not wait for a tick. Its schedule and its thresholds are
+// of the ticks alone.
+func TestLooksSoonerUntilItHasPassed(t *testing.T) {
+	ask := map[string]*Probe{"tcp": {TCP: &TCP{Port: Port{Number: 80}}}, "exec": {Exec: &Exec{Command: []string{"true"}}}}
+	for _, c := range []struct {
+		name, kind string
+		role       Role
+		opens      time.Duration // when it begins to pass
+		from, to   time.Duration // between which it is ready
+	}{
+		{"readiness", "tcp", Readiness, 150 * time.Millisecond, 150 * time.Millisecond, 210 * time.Millisecond},
+		{"startup", "tcp", Startup, 2 * time.Second, 2 * time.Second, 2520 * time.Millisecond},
+		{"slowly", "tcp", Readiness, 9 * time.Second, 9 * time.Second, 10 * time.Second},
+		{"a command", "exec", Readiness, 150 * time.Millisecond, 10 * time.Second, 10 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &scripted{}
+			s.run = func(context.Context, string, Role) (Outcome, string) {
+				if time.Since(bubble) < c.opens {
+					return Failure, "not yet"
+				}
+				return Success, ""
+			}
+			inBubble(t, Config{Checks: s}, func(t *testing.T, p *Prober) {
+				spec := only(c.role, ask[c.kind])
+				p.Set("a", justStarted("c"), spec)
+				pass(32 * time.Second)
+				tr := status1(t, p, "a").Of(c.role)
+				if ready := tr.Since.Sub(bubble); tr.State != Success || ready < c.from || ready > c.to+slack {
+					t.Errorf("ready after %s, want %s to %s; sent %v", ready, c.from, c.to, s.times())
+				}
+				if n := len(s.times()); n > 40 {
+					t.Errorf("sent %d probes in 32 s", n)
+				}
+				if c.role != Readiness {
+					return
+				}
+				for _, want := range []time.Duration{10 * time.Second, 20 * time.Second, 30 * time.Second} {
+					if !slices.Contains(s.times(), want) {
+						t.Errorf("none was sent at %s: %v", want, s.times())
+					}
+				}
+			})
+		})
+	}
+}
+
+// An early look that fails brings nobody nearer to a threshold.
+func TestEarlyFailuresDoNotCount(t *testing.T) {
+	s := &scripted{run: func(context.Context, string, Role) (Outcome, string) { return Failure, "not yet" }}
+	inBubble(t, Config{Checks: s}, func(t *testing.T, p *Prober) {
+		spec := only(Startup, &Probe{TCP: &TCP{Port: Port{Number: 80}}, Period: 2 * time.Second, FailureThreshold: 3})
+		p.Set("a", justStarted("c"), spec)
+		pass(3900 * time.Millisecond)
+		if st := status1(t, p, "a"); st.Startup.Run != 2 || st.Verdict(spec).Role != "" || len(st.Startup.Results) != 2 {
+			t.Errorf("before the third tick, with %d probes sent: %+v", len(s.times()), st.Startup)
+		}
+		pass(200 * time.Millisecond)
+		if st := status1(t, p, "a"); st.Startup.Run != 3 || st.Verdict(spec).Role != Startup {
+			t.Errorf("after the third tick: %+v", st.Startup)
+		}
+		n := len(s.times())
+		if pass(time.Minute); len(s.times()) != n {
+			t.Errorf("probed after it had failed: %v", s.times())
 		}
 	})
 }
@@ -660,7 +731,7 @@ func TestNotifyCoalesces(t *testing.T) {
 	n := 0
 	s.run = func(context.Context, string, Role) (Outcome, string) {
 		n++
-		return []Outcome{Success, Failure}[n%2], ""
+		return []Outcome{Failure, Success}[n%2], "" // it has passed before it fails
 	}
 	var calls []time.Duration
 	cfg := Config{Checks: s, Notify: func(key string) {

@@ -48,6 +48,10 @@ type Track struct {
 	From   time.Time `json:"from,omitzero"`   // when the first of them was sent
 	Passed time.Time `json:"passed,omitzero"` // the last success of this run of the container
 	Due    time.Time `json:"due,omitzero"`    // when the next probe is sent; zero: none is
+	// Tick is the next point of the schedule where Due is an early look before it;
+	// zero: Due is that point. Early tells that the last probe sent was such a look.
+	Tick  time.Time `json:"tick,omitzero"`
+	Early bool      `json:"early,omitempty"`
 	// Error is why the last tick had no result; empty once one has.
 	Error string `json:"error,omitempty"`
 	// Held is why a failure that reached its threshold is not acted on, and
@@ -251,6 +255,9 @@ func (t *Track) restart() {
 	t.Held, t.HeldFrom = "", time.Time{}
 }
 
+// rest sends no further probe.
+func (t *Track) rest() { t.Due, t.Tick, t.Early = time.Time{}, time.Time{}, false }
+
 func (t *Track) set(o Outcome, now time.Time) {
 	if t.State != o {
 		t.State, t.Since = o, now
@@ -265,7 +272,7 @@ func (s Status) stopped(spec Probes, now time.Time) Status {
 			t := s.track(r)
 			t.restart()
 			t.set(Failure, now)
-			t.Due = time.Time{}
+			t.rest()
 		}
 	}
 	return s
@@ -278,7 +285,7 @@ func (s Status) unprobed(p Phase) Status {
 	}
 	s.Phase = p
 	for _, r := range Roles() {
-		s.track(r).Due = time.Time{}
+		s.track(r).rest()
 	}
 	return s
 }
@@ -304,10 +311,15 @@ func (s Status) resumed(spec Probes, now time.Time) Status {
 	return s
 }
 
-// ticked moves the due time to the next point of the schedule after now.
+// ticked moves the due time to the next point of the schedule after now, which an
+// early look leaves where it is.
 func (s Status) ticked(spec Probes, r Role, now time.Time) Status {
 	p, t := spec.Of(r), s.track(r)
 	if p == nil || t.Due.IsZero() {
+		return s
+	}
+	if t.Early = !t.Tick.IsZero(); t.Early {
+		t.Due, t.Tick = t.Tick, time.Time{}
 		return s
 	}
 	period := p.withDefaults().Period
@@ -336,9 +348,31 @@ func (s Status) checked(spec Probes, ev Event, now time.Time) Status {
 		return s
 	}
 	t.Error = ""
-	t.count(res)
-	s.judge(spec, r, ev.held, now)
+	if !t.Early || res.Outcome == Success { // an early failure is no news, and no part of any threshold
+		t.count(res)
+		s.judge(spec, r, ev.held, now)
+	}
+	s.hurry(spec, r, now)
 	return s
+}
+
+// earliest is the least time between two early looks.
+const earliest = 20 * time.Millisecond
+
+// hurry has a container looked at sooner than its schedule says that has not passed
+// a startup or readiness probe in this run yet: who waits for it should not wait for
+// a whole period because the first probe came a moment too soon. Each look comes
+// after a quarter of the time that has gone by since the first, and costs neither the
+// engine anything nor more than a connection.
+func (s *Status) hurry(spec Probes, r Role, now time.Time) {
+	t := s.track(r)
+	_, _, network := spec.Of(r).Where()
+	if r == Liveness || !network || !t.Passed.IsZero() || t.Last != Failure || !t.Tick.IsZero() {
+		return
+	}
+	if at := now.Add(max(earliest, now.Sub(t.From)/4)); at.Before(t.Due) {
+		t.Due, t.Tick = at, t.Due
+	}
 }
 
 // count adds a result to those in a row.
@@ -371,7 +405,7 @@ func (s *Status) judge(spec Probes, r Role, held string, now time.Time) {
 	t.Held, t.HeldFrom = "", time.Time{}
 	t.set(t.Last, now)
 	if !s.probed(spec, r) {
-		t.Due = time.Time{}
+		t.rest()
 	}
 	s.arm(spec, now) // what this startup was waited for
 }
@@ -388,7 +422,7 @@ func (p *Probe) threshold(o Outcome) int {
 // it is worth asking whether to hold it.
 func (s Status) wouldFail(spec Probes, r Role) bool {
 	t := s.track(r)
-	if !s.probed(spec, r) || t.State == Failure {
+	if !s.probed(spec, r) || t.State == Failure || t.Early {
 		return false
 	}
 	run := 1
@@ -415,6 +449,12 @@ func (s Status) Ready(spec Probes) bool {
 	return s.Phase == Running &&
 		(spec.Startup == nil || s.Startup.State == Success) &&
 		(spec.Readiness == nil || s.Readiness.State == Success)
+}
+
+// ReadyOnceResumed reports whether the replica, which is paused, is ready as soon as its
+// run goes on.
+func (s Status) ReadyOnceResumed(spec Probes) bool {
+	return s.Phase == Frozen && s.resumed(spec, s.Started).Ready(spec)
 }
 
 // ReadySince returns since when the replica has been ready; zero: it is not.

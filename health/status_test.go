@@ -294,6 +294,27 @@ func TestUnprobedPhases(t *testing.T) {
 	}
 }
 
+// One that is paused is as ready as it was, once it goes on.
+func TestReadyOnceResumed(t *testing.T) {
+	spec := everyProbe()
+	passed := begun(spec).sees(Startup, "+").sees(Readiness, "++")
+	for _, c := range []struct {
+		name string
+		s    Status
+		want bool
+	}{
+		{"runs", passed.s, false},
+		{"frozen", passed.s.Next(spec, Paused(), passed.now), true},
+		{"frozen before it was ready", begun(spec).sees(Startup, "+").then(Paused()).s, false},
+		{"frozen once it was no longer ready", begun(spec).sees(Startup, "+").sees(Readiness, "++--").then(Paused()).s, false},
+		{"stopped", passed.s.Next(spec, Stopped(), passed.now), false},
+	} {
+		if got := c.s.ReadyOnceResumed(spec); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // A container that its probe has paused is not paused again as soon as somebody
 // unpauses it.
 func TestUnpausedByHandStartsOver(t *testing.T) {
