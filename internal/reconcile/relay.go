@@ -303,7 +303,7 @@ func (v *view) relayMember(service string) *member {
 // relayRoute tells a service's relays where to lead.
 func (v *view) relayRoute(svc *stack.Service) {
 	if ids := v.servingRelays(svc); len(ids) > 0 && v.relayed(svc) {
-		r := v.routing(svc, func(c *member) bool { return v.takesNew(svc, c) })
+		r := v.routing(svc, func(*member) bool { return true })
 		r.Ports = nil // it has its own
 		v.plan.Relayed[svc.Name] = Relayed{Relays: ids, Routing: r}
 	}

@@ -187,7 +187,7 @@ func (v *view) route(svc *stack.Service) {
 	if want := v.d.Services[svc.Name].Want; !v.balanced(svc) || want != WantRunning && want != WantPaused && want != WantCreated {
 		return
 	}
-	v.plan.Routes[svc.Name] = v.routing(svc, func(c *member) bool { return v.gotTo(c) && v.takesNew(svc, c) })
+	v.plan.Routes[svc.Name] = v.routing(svc, v.gotTo)
 	v.tellUnbound(svc)
 }
 
@@ -198,8 +198,16 @@ func (v *view) gotTo(c *member) bool {
 }
 
 // routing are the containers of a service that take new connections, and their
-// shares.
-func (v *view) routing(svc *stack.Service, takes func(*member) bool) Routing {
+// shares: those that serve, and while there are none those that are being woken.
+func (v *view) routing(svc *stack.Service, may func(*member) bool) Routing {
+	r := v.routed(svc, func(c *member) bool { return may(c) && v.takesNew(svc, c) })
+	if len(r.Backends) == 0 {
+		r = v.routed(svc, func(c *member) bool { return may(c) && v.thaws(svc, c) })
+	}
+	return r
+}
+
+func (v *view) routed(svc *stack.Service, takes func(*member) bool) Routing {
 	r := Routing{Ports: svc.Spec.Ports, Balance: svc.Balance}
 	share := v.rolling(svc).share(svc)
 	for _, slot := range sortedKeys(v.replicas[svc.Name]) {
@@ -266,6 +274,25 @@ func (v *view) takesNew(svc *stack.Service, c *member) bool {
 		return false
 	}
 	return v.serves(svc, c)
+}
+
+// thaws reports whether a paused container is being unpaused, and is ready as soon as
+// it runs. It can be connected to already: the kernel accepts for a frozen process, which
+// finds the connection, and what was sent, when it goes on. So who waits for it does
+// not wait until everybody has heard that it runs.
+func (v *view) thaws(svc *stack.Service, c *member) bool {
+	if c.State != runtime.Paused || v.leaving[c.ID] || v.requests[c.ID] != nil || v.outdated(svc, c) != "" || !v.hooksRun(svc, c) {
+		return false
+	}
+	if svc.Probes.Readiness == nil && c.Health != runtime.HealthNone && c.Health != runtime.HealthHealthy {
+		return false
+	}
+	unpauses := func(s Step) bool { return s.Op == OpUnpause && s.Container == c.ID }
+	if !unpauses(v.m.InFlight[ReplicaKey(svc.Name, c.id.Slot)]) && !slices.ContainsFunc(v.plan.Steps, unpauses) {
+		return false
+	}
+	st, known := v.status(c)
+	return svc.Probes.Empty() || known && st.ReadyOnceResumed(svc.Probes)
 }
 
 // carries reports whether a container takes connections while traffic has not gone
