@@ -51,13 +51,12 @@ func (l *loop) edit(fn func(*reconcile.Desired) (*reconcile.Desired, error), dec
 	l.record, l.unsaved = r, false
 	l.d.nodes.declare(l.name, next.Stack)
 	l.record.Memory.Forgive()
-	l.turn++
-	l.feed.begin(l.turn)
+	l.feed.begin(l.turn.Add(1))
 	if l.observed == nil || reconcile.Missing(next, l.observed) {
 		l.obs.MarkAll() // it names what was not looked at yet
 	}
 	l.wakeUp()
-	return l.turn, nil
+	return l.turn.Load(), nil
 }
 
 // cause is why a stack was declared; empty: by an up.

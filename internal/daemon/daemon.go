@@ -261,7 +261,7 @@ func (d *Daemon) forget(l *loop, turn uint64) (bool, error) {
 	defer d.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.turn != turn {
+	if l.turn.Load() != turn {
 		return false, nil
 	}
 	if err := d.store.remove(l.name); err != nil {

@@ -29,10 +29,11 @@ type loop struct {
 	feed *feed
 	wake chan struct{} // capacity 1: many reasons, one turn
 
-	mu       sync.Mutex // protects all below
-	record   record     // Desired is replaced, never changed
-	unsaved  bool       // the record on disk is older than this one
-	turn     uint64     // counts the edits by commands
+	mu       sync.Mutex    // protects all below
+	record   record        // Desired is replaced, never changed
+	unsaved  bool          // the record on disk is older than this one
+	woken    bool          // and so it is of a wake, which need not be stored before its steps begin
+	turn     atomic.Uint64 // counts the edits by commands; it may be read without the mutex
 	observed *reconcile.Observed
 	plan     *reconcile.Plan
 	holds    map[reconcile.Key]string                // as last published
@@ -154,7 +155,7 @@ func (l *loop) desired() *reconcile.Desired {
 func (l *loop) desiredAt() (*reconcile.Desired, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.record.Desired, l.turn
+	return l.record.Desired, l.turn.Load()
 }
 
 // knownTurn is a turn that this loop can reach. One that it has not heard of is
@@ -163,7 +164,7 @@ func (l *loop) desiredAt() (*reconcile.Desired, uint64) {
 func (l *loop) knownTurn(turn uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return min(turn, l.turn)
+	return min(turn, l.turn.Load())
 }
 
 // noticeGap looks at everything anew when the process was held up longer than
@@ -199,14 +200,14 @@ func (l *loop) engineAway(err error) {
 	defer l.mu.Unlock()
 	l.claimed, l.waiting = append(l.claimed, l.waiting...), nil
 	l.releaseLocked()
-	l.feed.conclude(outcome{turn: l.turn, settled: true, failed: []finding{{text: "the engine is down: " + err.Error()}}})
+	l.feed.conclude(outcome{turn: l.turn.Load(), settled: true, failed: []finding{{text: "the engine is down: " + err.Error()}}})
 }
 
 // act decides on what was observed for the edit turn and launches the steps.
 func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (time.Duration, bool) {
 	now := time.Now()
 	l.mu.Lock()
-	if l.turn != turn {
+	if l.turn.Load() != turn {
 		l.observed = l.d.withCluster(obs, l.record.Desired.Stack)
 		// A command came in between, and may name what was not looked at. It has
 		// asked for another turn.
@@ -263,6 +264,7 @@ func (l *loop) act(ctx context.Context, obs *reconcile.Observed, turn uint64) (t
 	for _, s := range plan.Steps {
 		l.d.running.Go(func() { l.carryOut(ctx, s, turn) })
 	}
+	l.saveWake()
 	l.feed.conclude(o)
 	return rest, false
 }
@@ -308,7 +310,17 @@ func (l *loop) saveIfDueLocked() {
 		l.log.Error().Err(err).Msg("the state cannot be stored; it is tried again")
 		return
 	}
-	l.unsaved = false
+	l.unsaved, l.woken = false, false
+}
+
+// saveWake stores that services were woken, unless it is stored already.
+func (l *loop) saveWake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.woken {
+		l.unsaved = true
+		l.saveIfDueLocked()
+	}
 }
 
 // retrySave is how often an unsaved state is tried to be stored.
@@ -455,12 +467,9 @@ func (l *loop) execute(ctx context.Context, s reconcile.Step) (res reconcile.Res
 	return l.exec.Execute(ctx, l.name, s)
 }
 
-// current reports whether no command has edited the stack since a turn.
-func (l *loop) current(turn uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.turn == turn
-}
+// current reports whether no command has edited the stack since a turn. It does not
+// wait for a state that is being stored.
+func (l *loop) current(turn uint64) bool { return l.turn.Load() == turn }
 
 // drop hands back a step that was not carried out.
 func (l *loop) drop(s reconcile.Step) {

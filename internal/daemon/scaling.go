@@ -546,15 +546,21 @@ func sameScaling(a, b reconcile.ServiceState) bool {
 		valueOr(a.Scale, -1) == valueOr(b.Scale, -1) && valueOr(a.Auto, -1) == valueOr(b.Auto, -1)
 }
 
-// editLocked changes the state of one service; l.mu is held.
+// editLocked changes the state of one service, and stores it; l.mu is held.
 func (l *loop) editLocked(service string, edit func(*reconcile.ServiceState)) {
+	l.changeLocked(service, edit)
+	l.unsaved = true
+	l.saveIfDueLocked()
+}
+
+// changeLocked changes the state of one service; l.mu is held.
+func (l *loop) changeLocked(service string, edit func(*reconcile.ServiceState)) {
 	next := *l.record.Desired
 	next.Services = maps.Clone(next.Services)
 	st := next.Services[service]
 	edit(&st)
 	next.Services[service] = st
-	l.record.Desired, l.unsaved = &next, true
-	l.saveIfDueLocked()
+	l.record.Desired = &next
 }
 
 // wakeRestingLocked wakes the services that somebody waits for, with all that they
@@ -583,7 +589,9 @@ func (l *loop) wakeRestingLocked() {
 	}
 }
 
-// wakeLocked ends the rest of one service; l.mu is held.
+// wakeLocked ends the rest of one service; l.mu is held. It is stored once the steps
+// that wake it are under way: somebody waits, and a daemon that ends before finds a
+// service that rests and is woken by whoever comes next.
 func (l *loop) wakeLocked(service string, called bool) {
 	svc, st := l.record.Desired.Stack.Service(service), l.record.Desired.Services[service]
 	none := called && svc.Autoscale != nil && l.record.Desired.Replicas(svc) == 0 && st.Scale == nil
@@ -593,13 +601,14 @@ func (l *loop) wakeLocked(service string, called bool) {
 	if st.Rest != nil {
 		l.record.Desired = l.record.Desired.WithRequests(startsOf(l.record.Desired, l.observed, service))
 	}
-	l.editLocked(service, func(st *reconcile.ServiceState) {
+	l.changeLocked(service, func(st *reconcile.ServiceState) {
 		st.Rest = nil
 		if none {
 			one := max(1, valueOr(svc.Autoscale.Policy.Min, 1))
 			st.Auto = &one
 		}
 	})
+	l.woken = true
 	l.log.Info().Str("service", service).Msg("woken by a connection")
 }
 

@@ -59,7 +59,7 @@ func (s *sim) turn() uint64 {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.turn
+	return l.turn.Load()
 }
 
 // insist tries something again, on a new daemon where the old one was killed.

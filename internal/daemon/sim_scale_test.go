@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -85,13 +86,28 @@ func (m *fakeMeter) blindfold(blind bool) {
 type calm struct {
 	waiting func(balance.Key)
 
-	mu    sync.Mutex // protects pools
-	pools map[balance.Key]balance.PoolStatus
+	mu     sync.Mutex // protects all below
+	pools  map[balance.Key]balance.PoolStatus
+	routes map[balance.Key]balance.Routing
 }
 
 func (*calm) Apply(context.Context, []balance.Frontend) []balance.FrontendStatus { return nil }
-func (*calm) Route(balance.Key, balance.Routing) error                           { return nil }
-func (*calm) Seize(context.Context, balance.Key) bool                            { return true }
+
+func (*calm) Seize(context.Context, balance.Key) bool { return true }
+
+func (b *calm) Route(k balance.Key, to balance.Routing) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.routes[k] = to
+	return nil
+}
+
+// leads is how many containers take connections for a service of the stack shop.
+func (b *calm) leads(service string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.routes[balance.Key{Stack: "shop", Service: service}].Backends)
+}
 
 func (b *calm) Pool(k balance.Key) (balance.PoolStatus, bool) {
 	b.mu.Lock()
@@ -135,7 +151,7 @@ func metered(t *testing.T, f func(t *testing.T, s *sim, m *fakeMeter, b *calm)) 
 	t.Helper()
 	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 		m := &fakeMeter{load: map[string]int64{}, last: map[string]runtime.Stats{}}
-		b := &calm{pools: map[balance.Key]balance.PoolStatus{}}
+		b := &calm{pools: map[balance.Key]balance.PoolStatus{}, routes: map[balance.Key]balance.Routing{}}
 		s.meter = m
 		s.balancing = func(waiting func(balance.Key), _ func(balance.Key, string)) Balancer {
 			b.waiting = waiting
@@ -619,6 +635,129 @@ func TestWakeAfterTheEngineWasAway(t *testing.T) {
 			t.Errorf("woken: %s\n%s", got, s.plan("shop"))
 		}
 		s.oracle()
+	})
+}
+
+// published has a service's port held by the balancer.
+func published(s *stack.Service) {
+	s.Publish = stack.PublishBalanced
+	s.Spec.Ports = []runtime.Port{{Target: 80, Published: "8080", Protocol: "tcp"}}
+}
+
+// Who waits for a frozen service waits neither for the disk nor for the engine's answer:
+// it is connected while the container is being unpaused, and what was woken is stored
+// after that has begun.
+func TestAWakeWaitsForNothing(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, _ *fakeMeter, b *calm) {
+		s.settled(s.up(shop(svc("web", 1, published))))
+		s.control(api.AutoscaleSleep)
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=paused" || b.leads("web") != 0 {
+			t.Fatalf("asleep: %s, %d take connections", got, b.leads("web"))
+		}
+		begun := make(chan struct{})
+		var once sync.Once
+		s.engine.Inject(fake.Fault{Times: 1, Delay: time.Second, Match: func(c fake.Call) bool {
+			if c.Op == "unpause" {
+				once.Do(func() { close(begun) })
+			}
+			return c.Op == "unpause"
+		}})
+		put := s.d.store.write
+		s.d.store.write = func(path string, data []byte) error {
+			select {
+			case <-begun:
+			case <-s.ctx.Done():
+			}
+			return put(path, data)
+		}
+		b.wait("web", 1)
+		pass(100 * time.Millisecond)
+		if got := s.list(); got != "shop-web-1=paused" || b.leads("web") != 1 {
+			t.Errorf("while it is unpaused: %s, %d take connections, want 1", got, b.leads("web"))
+		}
+		b.wait("web", 0)
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=running" || b.leads("web") != 1 {
+			t.Errorf("woken: %s, %d take connections\n%s", got, b.leads("web"), s.plan("shop"))
+		}
+		s.reboot()
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=running" {
+			t.Errorf("with another daemon: %s", got)
+		}
+		s.oracle()
+	})
+}
+
+// A wake that fails leads nobody to a frozen container for longer than it is tried.
+func TestAWakeThatFails(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, _ *fakeMeter, b *calm) {
+		s.settled(s.up(shop(svc("web", 1, published))))
+		s.control(api.AutoscaleSleep)
+		pass(time.Minute)
+		mend := s.engine.Inject(fake.Fault{Op: "unpause", Kind: runtime.KindUnavailable, Err: errors.New("the freezer is stuck")})
+		b.wait("web", 1)
+		pass(100 * time.Millisecond)
+		if n := b.leads("web"); n != 0 || !strings.Contains(s.plan("shop"), "the freezer is stuck") {
+			t.Errorf("%d take connections, want none:\n%s", n, s.plan("shop"))
+		}
+		mend()
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=running" || b.leads("web") != 1 {
+			t.Errorf("once it can be unpaused: %s, %d take connections\n%s", got, b.leads("web"), s.plan("shop"))
+		}
+		b.wait("web", 0)
+		s.oracle()
+	})
+}
+
+// The daemon dies between a wake and its storing: the service rests, and whoever comes
+// next wakes it.
+func TestDeathBetweenWakeAndStore(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, _ *fakeMeter, b *calm) {
+		s.settled(s.up(shop(svc("web", 1, published))))
+		s.control(api.AutoscaleSleep)
+		pass(time.Minute)
+		put := s.d.store.write
+		s.d.store.write = func(path string, data []byte) error {
+			for s.list() != "shop-web-1=running" { // in a moment: it is being unpaused
+				goruntime.Gosched()
+			}
+			s.die()
+			return put(path, data)
+		}
+		b.wait("web", 1)
+		<-s.gone
+		b.wait("web", 0)
+		s.boot()
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=paused" {
+			t.Errorf("with another daemon: %s\n%s", got, s.plan("shop"))
+		}
+		b.wait("web", 1)
+		pass(time.Minute)
+		if got := s.list(); got != "shop-web-1=running" {
+			t.Errorf("woken again: %s\n%s", got, s.plan("shop"))
+		}
+		b.wait("web", 0)
+		s.oracle()
+	})
+}
+
+// A look at the scaling that comes a little too early counts as due: the next one is
+// a whole tick later.
+func TestDecisionsKeepTheInterval(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, _ *calm) {
+		m.carry("web", 40)
+		s.settled(s.up(shop(svc("web", 1, autoscaled(func(a *stack.Autoscale) { a.Policy.Interval = 2 * time.Second })))))
+		pass(10 * time.Second)
+		last := s.scaledTo("web").Last.At
+		pass(last.Add(2*time.Second - 20*time.Millisecond).Sub(time.Now()))
+		s.lookAt(time.Now())
+		if at := s.scaledTo("web").Last.At; !at.After(last) {
+			t.Errorf("20 ms before it is due nothing is decided: last at %s, now %s", at, time.Now())
+		}
 	})
 }
 
