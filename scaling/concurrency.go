@@ -40,6 +40,22 @@ type Concurrency struct {
 	Grace time.Duration `json:"grace,omitempty"`
 }
 
+// Within is c with the bounds of a policy, as its schedules have changed it.
+func (c Concurrency) Within(p Policy) Concurrency {
+	c.Max, c.Min = p.Max, nil
+	if p.Min != nil {
+		least := *p.Min
+		c.Min = &least
+	}
+	return c
+}
+
+// KeptLoad bounds the loads that decisions are made by: ten minutes of one a second.
+const KeptLoad = 600
+
+// RecentLoad is what is kept of some loads, from the oldest to the newest.
+func RecentLoad(load []Load) []Load { return load[max(0, len(load)-KeptLoad):] }
+
 // Load is how much was under way over all replicas, from a time on.
 type Load struct {
 	At     time.Time `json:"at"`

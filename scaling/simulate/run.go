@@ -27,6 +27,9 @@ type Model struct {
 	Memory int64
 	// Schedules change the policy by the time of the trace.
 	Schedules timetable.Table
+	// Concurrency decides too, once a second, by the trace's column of that name: what is
+	// under way at once over all replicas. nil: only the metrics decide.
+	Concurrency *scaling.Concurrency
 	// Series learns from the run what is needed at which time, and has replicas ready
 	// for what it expects. It is changed in place; nil: nothing is expected.
 	Series *forecast.Series
@@ -55,25 +58,33 @@ type Summary struct {
 	Most     int           `json:"most"`
 }
 
+// Concurrency is the column of a trace that tells what is under way at once.
+const Concurrency = "concurrency"
+
+// lookEvery is how often it is looked at that.
+const lookEvery = time.Second
+
 // Run lets a policy follow a trace, with a decision every interval of the policy,
-// the first at the time of the first row. Metrics of the policy that the trace
-// does not have are an error.
-func Run(policy scaling.Policy, trace Trace, model Model) ([]Step, Summary, error) {
+// the first at the time of the first row. What the policy scales by and the trace
+// does not have is an error.
+func Run(policy scaling.Policy, trace Trace, model Model) (Recording, Summary, error) {
 	r := run{policy: policy, trace: trace, model: model}
 	if err := r.begin(); err != nil {
-		return nil, Summary{}, err
+		return Recording{}, Summary{}, err
 	}
 	end := trace.Rows[len(trace.Rows)-1].At
-	for tick := r.now; r.now.Before(end); {
-		if !r.now.Before(tick) {
+	for next := r.now; r.now.Before(end); {
+		if !r.now.Before(next) {
 			r.decide()
-			tick = r.steps[len(r.steps)-1].Decision.Next
+			if next = r.due; model.Concurrency != nil {
+				next = r.now.Add(lookEvery)
+			}
 		}
-		r.pass(r.until(tick, end))
+		r.pass(r.until(next, end))
 	}
 	r.sum.Span = end.Sub(trace.Rows[0].At)
-	r.sum.Decisions = len(r.steps)
-	return r.steps, r.sum, nil
+	r.sum.Decisions = len(r.out.Steps) + len(r.out.Looks)
+	return r.out, r.sum, nil
 }
 
 // run is a simulation under way.
@@ -82,24 +93,39 @@ type run struct {
 	trace    Trace
 	model    Model
 	columns  []int // of the trace, by metric of the policy
+	atOnce   int   // the column of what is under way at once
 	now      time.Time
 	row      int
 	replicas []replica // oldest first
 	state    scaling.State
-	steps    []Step
+	due      time.Time // when the metrics are measured next
+	held     scaling.ConcurrencyState
+	load     []scaling.Load
+	out      Recording
 	sum      Summary
 }
 
 type replica struct{ started, ready time.Time }
 
 func (r *run) begin() error {
-	if errs := r.policy.Validate(); len(errs) > 0 {
+	checked := r.policy
+	if c := r.model.Concurrency; c != nil && checked.Min != nil && *checked.Min == 0 {
+		checked.Min = nil // what is under way has a value without replicas
+	}
+	if errs := checked.Validate(); len(errs) > 0 {
 		return fmt.Errorf("policy: %w", errors.Join(errs...))
 	}
 	if len(r.trace.Rows) == 0 {
 		return errors.New("the trace has no rows")
 	}
-	if len(r.policy.Metrics) == 0 {
+	if c := r.model.Concurrency; c != nil {
+		if errs := c.Within(r.policy).Validate(); len(errs) > 0 {
+			return fmt.Errorf("concurrency: %w", errors.Join(errs...))
+		}
+		if r.atOnce = slices.Index(r.trace.Metrics, Concurrency); r.atOnce < 0 {
+			return fmt.Errorf("the trace has no column %q, which the policy scales by", Concurrency)
+		}
+	} else if len(r.policy.Metrics) == 0 {
 		r.policy.Metrics = []scaling.Metric{{Source: scaling.FromResource, Name: scaling.CPU, Utilization: scaling.DefaultUtilization}}
 	}
 	for _, m := range r.policy.Metrics {
@@ -114,6 +140,9 @@ func (r *run) begin() error {
 	}
 	first, last := r.trace.Rows[0], r.trace.Rows[len(r.trace.Rows)-1]
 	interval := cmp.Or(r.policy.Interval, scaling.DefaultInterval)
+	if r.model.Concurrency != nil {
+		interval = lookEvery
+	}
 	if span := last.At.Sub(first.At); span/interval > maxDecisions {
 		return fmt.Errorf("the trace spans %s, which is more than %d intervals of %s: give a longer interval", span, maxDecisions, interval)
 	}
@@ -162,29 +191,66 @@ func (r *run) ready() int64 {
 	return n
 }
 
-// decide asks the policy and does what it says at once.
+// decide asks the policy and does what it says at once. Metrics are measured when
+// they are due; between that their last number counts.
 func (r *run) decide() {
-	policy, in := r.policy, r.input()
+	policy, n := r.policy, len(r.replicas)
 	if firing, ok := r.model.Schedules.Active(r.now); ok {
 		policy = firing.Apply(policy)
 	}
+	asks := len(policy.Metrics) > 0 || policy.Fixed != nil
+	if asks && !r.now.Before(r.due) {
+		r.byMetrics(policy)
+	}
+	if steps := r.out.Steps; asks {
+		n = steps[len(steps)-1].Decision.Desired
+	}
+	if r.model.Concurrency != nil && policy.Fixed == nil {
+		if at := r.byConcurrency(policy); !asks || at > n {
+			n = at
+		}
+	}
+	r.scale(n)
+}
+
+// byMetrics decides by what the trace has of the metrics.
+func (r *run) byMetrics(policy scaling.Policy) {
+	in := r.input()
 	if s := r.model.Series; s != nil {
 		in.Forecast = s.At(r.now.Add(cmp.Or(policy.Interval, scaling.DefaultInterval)), r.now).Replicas()
 	}
 	d, state := scaling.Decide(policy, r.state, in, r.now)
-	r.steps = append(r.steps, Step{policy, in, d})
-	r.state = state
+	r.out.Steps = append(r.out.Steps, Step{policy, in, d})
+	r.state, r.due = state, d.Next
 	if need, known := d.Need(); known && r.model.Series != nil {
 		r.model.Series.Observe(r.now, need)
 	}
-	if d.Desired != d.Current {
+}
+
+// byConcurrency decides by what the trace has under way at once.
+func (r *run) byConcurrency(policy scaling.Policy) int {
+	c := r.model.Concurrency.Within(policy)
+	now := scaling.Load{At: r.now, AtOnce: float64(r.underWay()) / 1000}
+	r.load = scaling.RecentLoad(append(r.load, now))
+	d, next := c.Decide(r.held, len(r.replicas), int(r.ready()), r.load, r.now)
+	r.held = next
+	r.out.Looks = append(r.out.Looks, Look{Concurrency: c, Load: []scaling.Load{now}, Decision: d})
+	return d.Desired
+}
+
+// underWay is what is under way at once, in thousandths.
+func (r *run) underWay() int64 { return r.trace.Rows[r.row].Values[r.atOnce] }
+
+// scale makes the number of replicas what was decided.
+func (r *run) scale(n int) {
+	if n != len(r.replicas) {
 		r.sum.Changes++
 	}
-	for len(r.replicas) < d.Desired {
+	for len(r.replicas) < n {
 		r.replicas = append(r.replicas, replica{r.now, r.now.Add(max(r.model.Delay, 0))})
 	}
-	r.replicas = r.replicas[:d.Desired] // the newest go first
-	r.sum.Least, r.sum.Most = min(r.sum.Least, d.Desired), max(r.sum.Most, d.Desired)
+	r.replicas = r.replicas[:n] // the newest go first
+	r.sum.Least, r.sum.Most = min(r.sum.Least, n), max(r.sum.Most, n)
 }
 
 // input is what would be measured now.
@@ -251,6 +317,11 @@ func (r *run) pass(to time.Time) {
 		v := r.value(i)
 		work = work || v > 0
 		over = over || r.over(m, v, ready)
+	}
+	if c := r.model.Concurrency; c != nil {
+		v := r.underWay()
+		work = work || v > 0
+		over = over || float64(v) > 1000*c.Target*float64(ready)
 	}
 	if over {
 		r.sum.Over += span

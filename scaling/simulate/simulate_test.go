@@ -67,7 +67,7 @@ func TestParseCSVFaults(t *testing.T) {
 // One step of load: the decisions and the sums, worked out by hand.
 func TestRunByHand(t *testing.T) {
 	trace := parse(t, "time,cpu,replicas\n0,400,1\n60,2000,1\n120,400,1\n600,0,1\n")
-	steps, sum, err := simulate.Run(cpu50, trace, simulate.Model{Delay: 20 * time.Second, CPU: 1000})
+	rec, sum, err := simulate.Run(cpu50, trace, simulate.Model{Delay: 20 * time.Second, CPU: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestRunByHand(t *testing.T) {
 	// are ready at 80 s, and are as many as are needed until 120 s; 5 minutes after
 	// the last decision that said so the number falls to what is needed then.
 	at := map[int]int{0: 1, 45: 1, 60: 4, 75: 4, 120: 4, 390: 4, 405: 1, 585: 1}
-	for _, s := range steps {
+	for _, s := range rec.Steps {
 		second := int(s.Decision.At.Sub(trace.Rows[0].At).Seconds())
 		if want, ok := at[second]; ok && s.Decision.Desired != want {
 			t.Errorf("at %d s: got %v, want %d", second, s.Decision, want)
@@ -118,12 +118,12 @@ func TestRunOtherMetrics(t *testing.T) {
 		{Source: scaling.FromResource, Name: scaling.Memory, AverageValue: 100},
 	}}
 	trace := parse(t, "time,latency,open,memory\n0,2,40,100\n30,4,40,100\n60,2,40,500\n90,2,40,500\n")
-	steps, sum, err := simulate.Run(policy, trace, simulate.Model{Start: 4})
+	rec, sum, err := simulate.Run(policy, trace, simulate.Model{Start: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []int
-	for _, s := range steps {
+	for _, s := range rec.Steps {
 		got = append(got, s.Decision.Desired)
 	}
 	if want := []int{4, 4, 8, 10, 10, 10}; fmt.Sprint(got) != fmt.Sprint(want) {
@@ -169,14 +169,14 @@ func TestReplay(t *testing.T) {
 		if rapid.Bool().Draw(rt, "has a behavior") {
 			policy.Behavior = &scaling.Behavior{Down: scaling.Rules{Window: new(time.Minute)}}
 		}
-		steps, sum, err := simulate.Run(policy, parse(t, csv.String()), simulate.Model{CPU: 1000, Delay: time.Duration(rapid.IntRange(0, 90).Draw(rt, "delay")) * time.Second})
+		rec, sum, err := simulate.Run(policy, parse(t, csv.String()), simulate.Model{CPU: 1000, Delay: time.Duration(rapid.IntRange(0, 90).Draw(rt, "delay")) * time.Second})
 		if err != nil {
 			rt.Fatal(err)
 		}
 		if sum.Least < 1 || sum.Most > 10 || sum.ReplicaSeconds < sum.Span.Seconds()*float64(sum.Least) || sum.ReplicaSeconds > sum.Span.Seconds()*float64(sum.Most) || sum.Over > sum.Span {
 			rt.Fatalf("sums that cannot be: %+v", sum)
 		}
-		data, err := json.Marshal(simulate.Recording{Steps: steps})
+		data, err := json.Marshal(rec)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestReplay(t *testing.T) {
 		if err := simulate.Replay(recording); err != nil {
 			rt.Fatal(err)
 		}
-		i := rapid.IntRange(0, len(steps)-1).Draw(rt, "forged")
+		i := rapid.IntRange(0, len(rec.Steps)-1).Draw(rt, "forged")
 		recording.Steps[i].Decision.Desired++
 		if err := simulate.Replay(recording); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("step %d: ", i)) {
 			rt.Fatalf("step %d was forged, but got %v", i, err)
@@ -209,11 +209,11 @@ func FuzzParseCSV(f *testing.F) {
 		if last.Sub(trace.Rows[0].At) > 1000*time.Hour {
 			return
 		}
-		steps, _, err := simulate.Run(policy, trace, simulate.Model{})
+		rec, _, err := simulate.Run(policy, trace, simulate.Model{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range steps {
+		for _, s := range rec.Steps {
 			if s.Decision.Desired < 0 || s.Decision.Desired > 5 {
 				t.Fatalf("got %v", s.Decision)
 			}
@@ -229,16 +229,16 @@ func TestSchedulesChangeThePolicy(t *testing.T) {
 		t.Fatal(errs)
 	}
 	trace := parse(t, "time,cpu\n2026-03-01T12:00:00Z,10\n2026-03-01T12:02:00Z,10\n")
-	steps, sum, err := simulate.Run(cpu50, trace, simulate.Model{CPU: 100, Schedules: table})
+	rec, sum, err := simulate.Run(cpu50, trace, simulate.Model{CPU: 100, Schedules: table})
 	if err != nil || sum.Least != 1 || sum.Most != 3 || sum.Changes != 1 {
 		t.Fatalf("%+v, %v", sum, err)
 	}
-	for _, s := range steps {
+	for _, s := range rec.Steps {
 		if fired := !s.Decision.At.Before(noon.Add(time.Minute)); fired != (s.Decision.Min == 3) {
 			t.Errorf("at %s the minimum is %d", s.Decision.At, s.Decision.Min)
 		}
 	}
-	if err := simulate.Replay(simulate.Recording{Steps: steps}); err != nil {
+	if err := simulate.Replay(rec); err != nil {
 		t.Error(err)
 	}
 }
@@ -253,21 +253,99 @@ func TestSeriesExpects(t *testing.T) {
 	}
 	policy := cpu50
 	policy.Interval = 5 * time.Minute
-	run := func(series *forecast.Series) ([]simulate.Step, simulate.Summary) {
-		steps, sum, err := simulate.Run(policy, parse(t, csv.String()), simulate.Model{CPU: 100, Delay: time.Minute, Series: series})
+	run := func(series *forecast.Series) (simulate.Recording, simulate.Summary) {
+		rec, sum, err := simulate.Run(policy, parse(t, csv.String()), simulate.Model{CPU: 100, Delay: time.Minute, Series: series})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return steps, sum
+		return rec, sum
 	}
-	steps, with := run(&forecast.Series{Season: 2 * time.Hour})
+	rec, with := run(&forecast.Series{Season: 2 * time.Hour})
 	_, without := run(nil)
 	if with.Over >= without.Over || with.ReplicaSeconds < without.ReplicaSeconds {
 		t.Errorf("expecting %+v, not expecting %+v", with, without)
 	}
-	for _, s := range steps {
+	for _, s := range rec.Steps {
 		if s.Decision.At.Before(time.Unix(4*3600, 0)) && s.Input.Forecast > 0 {
 			t.Fatalf("something is expected before it came twice, at %s", s.Decision.At)
 		}
+	}
+}
+
+// A burst of connections without a metric: looked at each second, by Knative's rules,
+// and what was decided can be made again.
+func TestRunByConcurrency(t *testing.T) {
+	trace := parse(t, "time,concurrency\n0,0\n10,50\n40,0\n200,0\n")
+	model := simulate.Model{Delay: 5 * time.Second, Concurrency: &scaling.Concurrency{Target: 10}}
+	rec, sum, err := simulate.Run(scaling.Policy{Min: new(0), Max: 20}, trace, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rec.Steps) > 0 || len(rec.Looks) != 200 || sum.Decisions != 200 {
+		t.Errorf("%d decisions by metrics and %d looks in 200 s", len(rec.Steps), len(rec.Looks))
+	}
+	// Without a replica, with nothing under way, there is none until somebody comes; the
+	// short window of 6 s asks for all of 5 at the sixth second of the burst, and more
+	// never; 60 s after the last of it none is needed any more, and the last one goes
+	// half a minute later.
+	first, most, last := -1, -1, -1
+	for i, l := range rec.Looks {
+		switch d := l.Decision; {
+		case d.Desired == 1 && d.Current == 0:
+			first = i
+		case d.Desired == 5 && most < 0:
+			most = i
+		case d.Desired == 0 && d.Current > 0 && i > 10:
+			last = i
+		}
+	}
+	if first != 10 || most < 13 || most > 16 || sum.Most != 5 || last < 125 || last > 135 {
+		t.Errorf("the first at %d s, all at %d s, %d at most, none at %d s; %+v", first, most, sum.Most, last, sum)
+	}
+	if sum.Unserved != 5*time.Second || sum.Over < 5*time.Second || sum.Over > 15*time.Second {
+		t.Errorf("got %+v", sum)
+	}
+	replayed(t, rec)
+}
+
+// Where metrics decide as well the larger number counts.
+func TestRunByConcurrencyAndMetrics(t *testing.T) {
+	trace := parse(t, "time,cpu,concurrency\n0,900,0\n60,900,80\n120,900,0\n600,900,0\n")
+	model := simulate.Model{CPU: 1000, Concurrency: &scaling.Concurrency{Target: 10}}
+	rec, sum, err := simulate.Run(cpu50, trace, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum.Least != 1 || sum.Most != 8 || len(rec.Steps) != 40 || len(rec.Looks) != 600 {
+		t.Errorf("got %+v of %d decisions by metrics and %d looks", sum, len(rec.Steps), len(rec.Looks))
+	}
+	if end := rec.Looks[len(rec.Looks)-1].Decision; end.Current != 2 || end.Desired != 1 {
+		t.Errorf("in the end the metrics have not kept 2: %v", end)
+	}
+	replayed(t, rec)
+	if _, _, err := simulate.Run(cpu50, parse(t, "time,cpu\n0,1\n60,1\n"), model); err == nil || err.Error() != `the trace has no column "concurrency", which the policy scales by` {
+		t.Errorf("without the column: %v", err)
+	}
+}
+
+// replayed fails the test unless a recording, and each end of it, can be made again
+// after it was written and read, and one that was forged cannot.
+func replayed(t *testing.T, rec simulate.Recording) {
+	t.Helper()
+	data, err := json.Marshal(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read simulate.Recording
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	if err := simulate.Replay(read); err != nil {
+		t.Error(err)
+	}
+	i := len(read.Looks) / 2
+	read.Looks[i].Decision.Desired++
+	if err := simulate.Replay(read); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("look %d: recorded ", i)) {
+		t.Errorf("a forged look %d is found as %v", i, err)
 	}
 }
