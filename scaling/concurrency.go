@@ -40,14 +40,26 @@ type Concurrency struct {
 	Grace time.Duration `json:"grace,omitempty"`
 }
 
-// Within is c with the bounds of a policy, as its schedules have changed it.
-func (c Concurrency) Within(p Policy) Concurrency {
-	c.Max, c.Min = p.Max, nil
-	if p.Min != nil {
-		least := *p.Min
+// Within is c with the bounds of a policy as its schedules have changed it. scheduled
+// is the least that one of them asks for; nil: none does, and c's own stays. The
+// policy's own least is another: it is never 0 where metrics could not start the
+// service again, but whoever comes does.
+func (c Concurrency) Within(p Policy, scheduled *int) Concurrency {
+	c.Max = p.Max
+	if scheduled != nil {
+		least := *scheduled
 		c.Min = &least
 	}
 	return c
+}
+
+// Beside is how many replicas are wanted where metrics ask for some too: the larger
+// number, but none where d says none and the policy's metrics never do.
+func (d *ConcurrencyDecision) Beside(metrics int, p Policy) int {
+	if never := p.Min == nil || *p.Min > 0; d.Desired == 0 && never {
+		return 0
+	}
+	return max(d.Desired, metrics)
 }
 
 // KeptLoad bounds the loads that decisions are made by: ten minutes of one a second.

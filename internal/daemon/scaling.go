@@ -43,8 +43,12 @@ type Metered struct {
 // decision is due.
 const scaleTick = time.Second
 
-// keptDecisions is how many decisions of a service are remembered.
-const keptDecisions = 60
+// keptDecisions is how many decisions of a service by its metrics are remembered, and
+// keptLooks how many by what is under way at once.
+const (
+	keptDecisions = 60
+	keptLooks     = 300
+)
 
 // scaled is what is remembered of the scaling of one service. It is of the look
 // that has set looking; what has a name in JSON is stored, and what others may see
@@ -71,7 +75,10 @@ type scaled struct {
 	stats    map[string]runtime.Stats // of the last measurement, by container ID
 	sized    map[string]runtime.Stats // the same, of the last look at sizes
 	ready    map[string]readyFact
-	load     []scaling.Load     // what concurrency follows from
+	load     []scaling.Load           // what concurrency follows from
+	fresh    []scaling.Load           // of load, since the last of looks
+	undone   scaling.ConcurrencyState // before the first of looks
+	looks    []scalesim.Look
 	pool     balance.PoolStatus // as last looked at
 	counters balance.PoolStatus // at the last decision
 	counted  time.Time
@@ -185,7 +192,7 @@ func (l *loop) scaledOf(service string) *scaled {
 // reaches the disk with the next state that must.
 func (l *loop) publish(service string, s *scaled, edit func(*shown)) {
 	data, err := json.Marshal(s)
-	steps := slices.Clone(s.steps)
+	recording := scalesim.Recording{State: s.begun, Steps: slices.Clone(s.steps), Concurrency: s.undone, Looks: slices.Clone(s.looks)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
@@ -199,7 +206,7 @@ func (l *loop) publish(service string, s *scaled, edit func(*shown)) {
 		l.shown = map[string]shown{}
 	}
 	now := l.shown[service]
-	now.recording = scalesim.Recording{State: s.begun, Steps: steps}
+	now.recording = recording
 	edit(&now)
 	l.shown[service] = now
 }
@@ -270,9 +277,6 @@ func (k *scaleLook) watchRest() {
 	k.s.rested = rests
 }
 
-// maxLoad bounds the remembered loads: ten minutes of one a second.
-const maxLoad = 600
-
 // brief is how much counts as under way at once where connections came and went
 // between two looks: next to nothing, but a service that is asked now and then is
 // not one that nobody uses.
@@ -290,8 +294,9 @@ func (k *scaleLook) watchPool() {
 		if pool.Connections > k.s.pool.Connections {
 			atOnce = max(atOnce, brief)
 		}
-		k.s.load = append(k.s.load, scaling.Load{At: k.now, AtOnce: atOnce})
-		k.s.load = slices.Clone(k.s.load[max(0, len(k.s.load)-maxLoad):])
+		now := scaling.Load{At: k.now.Round(0), AtOnce: atOnce}
+		k.s.load = slices.Clone(scaling.RecentLoad(append(k.s.load, now)))
+		k.s.fresh = slices.Clone(scaling.RecentLoad(append(k.s.fresh, now)))
 	}
 	k.s.pool = pool
 }
@@ -379,21 +384,20 @@ func policyOf(a *stack.Autoscale, now time.Time) (scaling.Policy, *timetable.Fir
 	return firing.Apply(a.Policy), &firing
 }
 
-// leastByConcurrency is how few replicas what is under way at once may leave; nil:
-// the default. A policy's own minimum is never 0 for want of a metric that would
-// start the service again, but a connection does.
-func leastByConcurrency(a *stack.Autoscale, firing *timetable.Firing) *int {
-	if firing != nil && firing.Schedule.Min != nil {
-		return firing.Schedule.Min
+// scheduledLeast is how few replicas the schedule asks for that is in force; nil: it
+// does not say, or there is none.
+func scheduledLeast(firing *timetable.Firing) *int {
+	if firing == nil {
+		return nil
 	}
-	return a.Concurrency.Min
+	return firing.Schedule.Min
 }
 
 // leastOf is how few replicas a service may have by its policy of the moment.
 func leastOf(a *stack.Autoscale, policy *scaling.Policy, firing *timetable.Firing) int {
 	least := valueOr(policy.Min, 1)
 	if a.Concurrency != nil {
-		least = min(least, valueOr(leastByConcurrency(a, firing), 1))
+		least = min(least, valueOr(a.Concurrency.Within(*policy, scheduledLeast(firing)).Min, 1))
 	}
 	return least
 }
@@ -477,23 +481,39 @@ func (s *scaled) remember(before scaling.State, step scalesim.Step) {
 	}
 }
 
+// rememberLook does the same for a decision by what is under way at once. The state
+// is still that before it.
+func (s *scaled) rememberLook(look scalesim.Look) {
+	if len(s.looks) == 0 {
+		s.undone = s.concurrency
+	}
+	s.looks, s.fresh = append(s.looks, look), nil
+	for len(s.looks) > keptLooks {
+		_, state, load := s.looks[0].After(s.undone, nil)
+		s.undone, s.looks = state, slices.Clone(s.looks[1:])
+		s.looks[0].Load = scaling.RecentLoad(append(load, s.looks[0].Load...))
+	}
+}
+
 // byConcurrency decides by what is under way at once; where metrics decide too, the
 // larger number counts, but none where it says none and the metrics never do.
 func (k *scaleLook) byConcurrency(c scaling.Concurrency, policy *scaling.Policy, firing *timetable.Firing, out *api.Scaling) {
-	c.Min, c.Max = leastByConcurrency(k.svc.Autoscale, firing), policy.Max
+	c = c.Within(*policy, scheduledLeast(firing))
 	ready := 0
 	for _, f := range k.facts {
 		if f.Ready {
 			ready++
 		}
 	}
-	dec, next := c.Decide(k.s.concurrency, out.Current, ready, k.s.load, k.now)
+	// By the time of the clock alone, so that it comes out the same when it was read back.
+	dec, next := c.Decide(k.s.concurrency, out.Current, ready, k.s.load, k.now.Round(0))
 	if out.Held == "" {
+		k.s.rememberLook(scalesim.Look{Concurrency: c, Load: k.s.fresh, Decision: dec})
 		k.s.concurrency = next
 	}
 	out.Concurrency = &dec
-	if none := dec.Desired == 0 && valueOr(policy.Min, 1) > 0; out.Decision == nil || dec.Desired > out.Desired || none {
-		out.Desired = dec.Desired
+	if out.Desired = dec.Desired; out.Decision != nil {
+		out.Desired = dec.Beside(out.Decision.Desired, *policy)
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	goruntime "runtime"
@@ -229,8 +230,11 @@ func (s *sim) control(op string, edits ...func(*api.AutoscaleRequest)) {
 // replays fails the test unless the decisions of a service can be made again.
 func (s *sim) replays(service string) {
 	s.t.Helper()
-	r := s.scaledTo(service).Recording
-	if len(r.Steps) == 0 {
+	data, err := json.Marshal(s.scaledTo(service).Recording)
+	s.must(err)
+	var r scalesim.Recording
+	s.must(json.Unmarshal(data, &r))
+	if r.Empty() {
 		s.t.Errorf("no decision about %s is recorded", service)
 	}
 	if err := scalesim.Replay(r); err != nil {
@@ -257,6 +261,38 @@ func TestScalesByLoad(t *testing.T) {
 		s.counts("web", 2, "after the window")
 		s.replays("web")
 		s.oracle()
+		s.replays("web")
+	})
+}
+
+// What is decided by what is under way at once can be made again, too: from the first
+// decision on, once the oldest are forgotten, and by the next daemon.
+func TestConcurrencyCanBeMadeAgain(t *testing.T) {
+	metered(t, func(t *testing.T, s *sim, m *fakeMeter, b *calm) {
+		m.carry("web", 120)
+		s.settled(s.up(shop(svc("web", 1, published, autoscaled(func(a *stack.Autoscale) {
+			a.Concurrency = &scaling.Concurrency{Target: 10, Stable: 20 * time.Second}
+		})))))
+		for _, open := range []int{0, 7, 55, 31, 0, 12, 3, 90, 0} {
+			b.carry("web", open, 0)
+			pass(47 * time.Second)
+			s.replays("web")
+		}
+		if r := s.scaledTo("web").Recording; len(r.Looks) != keptLooks || r.Concurrency.Decided.IsZero() || len(r.Steps) < 10 {
+			t.Errorf("%d looks are kept, the state before them is %+v; and %d steps", len(r.Looks), r.Concurrency, len(r.Steps))
+		}
+		s.counts("web", 3, "by cpu, with nothing open")
+		s.control(api.AutoscalePause)
+		b.carry("web", 42, 0)
+		pass(30 * time.Second)
+		s.replays("web")
+		s.control(api.AutoscaleResume)
+		pass(5 * time.Second)
+		s.counts("web", 5, "by what is open")
+		s.replays("web")
+		s.reboot()
+		b.carry("web", 25, 0)
+		pass(30 * time.Second)
 		s.replays("web")
 	})
 }

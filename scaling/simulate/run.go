@@ -119,7 +119,7 @@ func (r *run) begin() error {
 		return errors.New("the trace has no rows")
 	}
 	if c := r.model.Concurrency; c != nil {
-		if errs := c.Within(r.policy).Validate(); len(errs) > 0 {
+		if errs := c.Within(r.policy, nil).Validate(); len(errs) > 0 {
 			return fmt.Errorf("concurrency: %w", errors.Join(errs...))
 		}
 		if r.atOnce = slices.Index(r.trace.Metrics, Concurrency); r.atOnce < 0 {
@@ -194,9 +194,9 @@ func (r *run) ready() int64 {
 // decide asks the policy and does what it says at once. Metrics are measured when
 // they are due; between that their last number counts.
 func (r *run) decide() {
-	policy, n := r.policy, len(r.replicas)
+	policy, n, scheduled := r.policy, len(r.replicas), (*int)(nil)
 	if firing, ok := r.model.Schedules.Active(r.now); ok {
-		policy = firing.Apply(policy)
+		policy, scheduled = firing.Apply(policy), firing.Schedule.Min
 	}
 	asks := len(policy.Metrics) > 0 || policy.Fixed != nil
 	if asks && !r.now.Before(r.due) {
@@ -206,8 +206,11 @@ func (r *run) decide() {
 		n = steps[len(steps)-1].Decision.Desired
 	}
 	if r.model.Concurrency != nil && policy.Fixed == nil {
-		if at := r.byConcurrency(policy); !asks || at > n {
-			n = at
+		d := r.byConcurrency(r.model.Concurrency.Within(policy, scheduled))
+		if !asks {
+			n = d.Desired
+		} else {
+			n = d.Beside(n, policy)
 		}
 	}
 	r.scale(n)
@@ -228,14 +231,13 @@ func (r *run) byMetrics(policy scaling.Policy) {
 }
 
 // byConcurrency decides by what the trace has under way at once.
-func (r *run) byConcurrency(policy scaling.Policy) int {
-	c := r.model.Concurrency.Within(policy)
+func (r *run) byConcurrency(c scaling.Concurrency) *scaling.ConcurrencyDecision {
 	now := scaling.Load{At: r.now, AtOnce: float64(r.underWay()) / 1000}
 	r.load = scaling.RecentLoad(append(r.load, now))
 	d, next := c.Decide(r.held, len(r.replicas), int(r.ready()), r.load, r.now)
 	r.held = next
 	r.out.Looks = append(r.out.Looks, Look{Concurrency: c, Load: []scaling.Load{now}, Decision: d})
-	return d.Desired
+	return &d
 }
 
 // underWay is what is under way at once, in thousandths.

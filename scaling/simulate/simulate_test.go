@@ -276,7 +276,7 @@ func TestSeriesExpects(t *testing.T) {
 // and what was decided can be made again.
 func TestRunByConcurrency(t *testing.T) {
 	trace := parse(t, "time,concurrency\n0,0\n10,50\n40,0\n200,0\n")
-	model := simulate.Model{Delay: 5 * time.Second, Concurrency: &scaling.Concurrency{Target: 10}}
+	model := simulate.Model{Delay: 5 * time.Second, Concurrency: &scaling.Concurrency{Target: 10, Min: new(0)}}
 	rec, sum, err := simulate.Run(scaling.Policy{Min: new(0), Max: 20}, trace, model)
 	if err != nil {
 		t.Fatal(err)
