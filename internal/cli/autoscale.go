@@ -214,12 +214,12 @@ func (a *app) recordAutoscaling(ctx context.Context, services []string) error {
 	}
 	out := runRecording{Stack: t.Name, Services: []serviceRecording{}}
 	for i := range list {
-		if len(list[i].Recording.Steps) > 0 {
+		if !list[i].Recording.Empty() {
 			out.Services = append(out.Services, serviceRecording{list[i].Service, list[i].Recording})
 		}
 	}
 	if len(out.Services) == 0 {
-		return fmt.Errorf("autoscale record: nothing has been decided by metrics in stack %s yet; berth autoscale status says what is decided, and when", t.Name)
+		return fmt.Errorf("autoscale record: nothing has been decided by metrics or concurrency in stack %s yet; berth autoscale status says what is decided, and when", t.Name)
 	}
 	enc := json.NewEncoder(a.env.Out)
 	enc.SetEscapeHTML(false)

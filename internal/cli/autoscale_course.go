@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,29 +21,77 @@ const (
 	mostWidth    = 160
 )
 
-// changes is how many decisions changed the number of replicas.
-func (r *scalingRun) changes() int {
-	n := 0
-	for i := range r.Steps {
-		if d := &r.Steps[i].Decision; d.Desired != d.Current {
-			n++
+// point is a moment of a run at which something was decided.
+type point struct {
+	at, next time.Time // next: of the decision after it
+	from, to int       // replicas
+	by       string    // what asked for the number
+	reasons  []scaling.Reason
+	load     float64 // in percent of the target; no number: it is not known
+}
+
+// points are the moments of a run, in order: what metrics and concurrency have
+// decided at one of them is one.
+func points(r *scalesim.Recording) []point {
+	var list []point
+	var metrics *scaling.Decision // the last by metrics
+	steps, looks := r.Steps, r.Looks
+	for len(steps)+len(looks) > 0 {
+		var step *scalesim.Step
+		if len(steps) > 0 && (len(looks) == 0 || !steps[0].Decision.At.After(looks[0].Decision.At)) {
+			step, steps = &steps[0], steps[1:]
+			metrics = &step.Decision
 		}
+		if len(looks) == 0 || step != nil && looks[0].Decision.At.After(step.Decision.At) {
+			list = append(list, measuredPoint(metrics))
+			continue
+		}
+		list = append(list, lookedPoint(&looks[0], metrics))
+		looks = looks[1:]
 	}
-	return n
+	return list
+}
+
+func measuredPoint(d *scaling.Decision) point {
+	return point{at: d.At, next: d.Next, from: d.Current, to: d.Desired, by: metricText(d), reasons: d.Reasons, load: loadOf(d)}
+}
+
+// lookedPoint is a look at what is under way at once. The last decision by metrics
+// goes on to count; nil: there is none.
+func lookedPoint(l *scalesim.Look, metrics *scaling.Decision) point {
+	d := &l.Decision
+	mean := d.Stable
+	if d.Panicking {
+		mean = max(mean, d.Panic)
+	}
+	p := point{
+		at: d.At, next: d.At.Add(time.Second), from: d.Current, to: d.Desired, reasons: d.Reasons,
+		by:   scalesim.Concurrency + " " + decimal(mean) + "/" + decimal(l.Concurrency.Target),
+		load: 100 * d.Last / (l.Concurrency.Target * float64(max(d.Ready, 1))),
+	}
+	if metrics == nil || len(metrics.Proposals) == 0 { // those of a schedule have ended
+		return p
+	}
+	if metrics.Desired >= d.Desired {
+		p.to, p.by, p.reasons = metrics.Desired, metricText(metrics), metrics.Reasons
+	}
+	if load := loadOf(metrics); load > p.load {
+		p.load = load
+	}
+	return p
+}
+
+// changed are the points of a run that changed the number of replicas.
+func (r *scalingRun) changed() []point {
+	return slices.DeleteFunc(points(&r.Recording), func(p point) bool { return p.from == p.to })
 }
 
 // changesGrid is a line for each of the first changes.
 func (r *scalingRun) changesGrid() *grid {
 	g := &grid{head: []string{"TIME", "REPLICAS", "METRIC", "REASONS"}}
-	for i := range r.Steps {
-		d := &r.Steps[i].Decision
-		if d.Desired == d.Current {
-			continue
-		}
-		if len(g.rows) == maxChanges {
-			break
-		}
-		g.add(plainCells(moment(d.At, r.from), replicasChange(d), metricText(d), strings.Join(reasonNames(d.Reasons), ", "))...)
+	all := r.changed()
+	for _, p := range all[:min(len(all), maxChanges)] {
+		g.add(plainCells(moment(p.at, r.from), fmt.Sprintf("%d to %d", p.from, p.to), p.by, strings.Join(reasonNames(p.reasons), ", "))...)
 	}
 	return g
 }
@@ -83,11 +132,11 @@ func shareText(d, of time.Duration) string {
 // chart is the course of a run: how its load compares with the target, and how
 // many replicas there are.
 func (r *scalingRun) chart() *plot.Chart {
-	load, replicas := course(r.Steps)
+	load, replicas := course(&r.Recording)
 	load.Name, replicas.Name = "load", "replicas"
 	counts := plot.Panel{Title: "replicas", Whole: true, Series: []plot.Series{replicas}}
 	if r.Without != nil {
-		_, without := course(r.unpredicted)
+		_, without := course(&r.unpredicted)
 		counts.Series[0].Name, without.Name = "replicas with predict", "replicas without"
 		counts.Series = append(counts.Series, without)
 	}
@@ -97,12 +146,11 @@ func (r *scalingRun) chart() *plot.Chart {
 	}
 }
 
-// course is what every step has measured, and the number it has decided on.
-func course(steps []scalesim.Step) (load, replicas plot.Series) {
-	for i := range steps {
-		d := &steps[i].Decision
-		load.At, load.Values = append(load.At, d.At), append(load.Values, loadOf(d))
-		replicas.At, replicas.Values = append(replicas.At, d.At), append(replicas.Values, float64(d.Desired))
+// course is what was measured at every point, and the number that was decided on.
+func course(r *scalesim.Recording) (load, replicas plot.Series) {
+	for _, p := range points(r) {
+		load.At, load.Values = append(load.At, p.at), append(load.Values, p.load)
+		replicas.At, replicas.Values = append(replicas.At, p.at), append(replicas.Values, float64(p.to))
 	}
 	return load, replicas
 }

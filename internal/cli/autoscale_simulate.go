@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +38,8 @@ func newAutoscaleSimulate(a *app) *cobra.Command {
 		Long: "Let the policy of a service follow a trace of what it was asked to do, and show how the number of\n" +
 			"replicas would have changed, why, what that would have taken, and how long it would have been too few.\n" +
 			"The first line of a trace names its columns: time, the policy's metrics over all replicas (cpu in\n" +
-			"millicores, memory in bytes), and replicas where they are known. Where the policy has predict, the run\n" +
-			"without it stands beside it.\n\n" +
+			"millicores, memory in bytes), concurrency (what is open at once) where the policy scales by it, and\n" +
+			"replicas where they are known. Where the policy has predict, the run without it stands beside it.\n\n" +
 			"With --recording the decisions that autoscale record wrote are made again: the exit code is 1 when one\n" +
 			"of them comes out differently. Neither an engine nor a daemon is asked.",
 		Example:           "  berth autoscale simulate --trace usage.csv -f compose.yaml web\n  berth autoscale simulate --recording run.json --svg run.svg",
@@ -91,9 +92,10 @@ type scalingRun struct {
 	Summary scalesim.Summary `json:"summary"`
 	// Without is the run without predict; nil: there is no predict.
 	Without *scalesim.Summary `json:"without,omitempty"`
-	Steps   []scalesim.Step   `json:"steps"`
+	// Its decisions by metrics are the steps, those by concurrency the looks.
+	scalesim.Recording
 
-	unpredicted []scalesim.Step
+	unpredicted scalesim.Recording
 	from, to    time.Time
 }
 
@@ -111,6 +113,9 @@ func (a *app) scalingRun(ctx context.Context, service string, o *autoscaleSimula
 	if err != nil {
 		return nil, err
 	}
+	if err := a.leaveOut(svc, &trace, &model); err != nil {
+		return nil, err
+	}
 	run := &scalingRun{Service: svc.Name, from: trace.Rows[0].At, to: trace.Rows[len(trace.Rows)-1].At}
 	if season := svc.Autoscale.Season; season > 0 {
 		var without scalesim.Summary
@@ -120,7 +125,7 @@ func (a *app) scalingRun(ctx context.Context, service string, o *autoscaleSimula
 		run.Without = &without
 		model.Series = &forecast.Series{Season: season}
 	}
-	if run.Steps, run.Summary, err = scalesim.Run(svc.Autoscale.Policy, trace, model); err != nil {
+	if run.Recording, run.Summary, err = scalesim.Run(svc.Autoscale.Policy, trace, model); err != nil {
 		return nil, fmt.Errorf("autoscale simulate: %w", err)
 	}
 	return run, nil
@@ -155,19 +160,35 @@ func (a *app) simulatedService(ctx context.Context, name string) (*stack.Service
 	switch auto := svc.Autoscale; {
 	case auto == nil:
 		return nil, fmt.Errorf("autoscale simulate: service %s has no x-berth.autoscale; those that have are %s", name, strings.Join(scaled, ", "))
-	case len(auto.Policy.Metrics) == 0:
-		return nil, fmt.Errorf("autoscale simulate: service %s is scaled by no metric that a trace could have; give x-berth.autoscale.metrics", name)
-	case auto.Concurrency != nil && a.global.progress != "quiet":
-		_, _ = fmt.Fprintf(a.env.Err, "warning: concurrency of service %s is left out: only its metrics are simulated\n", name)
+	case len(auto.Policy.Metrics) == 0 && auto.Concurrency == nil:
+		return nil, fmt.Errorf("autoscale simulate: service %s is scaled by nothing that a trace could have; give x-berth.autoscale.metrics or concurrency", name)
 	}
 	return svc, nil
+}
+
+// leaveOut has a model go without concurrency where the trace does not tell it and
+// there are metrics to go by.
+func (a *app) leaveOut(svc *stack.Service, trace *scalesim.Trace, model *scalesim.Model) error {
+	if model.Concurrency == nil || slices.Contains(trace.Metrics, scalesim.Concurrency) {
+		return nil
+	}
+	if len(svc.Autoscale.Policy.Metrics) == 0 {
+		return fmt.Errorf("autoscale simulate: the trace has no column %q, by which alone service %s is scaled: give what is open at once over all replicas", scalesim.Concurrency, svc.Name)
+	}
+	model.Concurrency = nil
+	if a.global.progress != "quiet" {
+		_, _ = fmt.Fprintf(a.env.Err, "warning: concurrency of service %s is left out: the trace has no column %q\n", svc.Name, scalesim.Concurrency)
+	}
+	return nil
 }
 
 // modelOf is a service as it is simulated.
 func modelOf(svc *stack.Service, delay time.Duration) (scalesim.Model, error) {
 	table, errs := timetable.Parse(svc.Autoscale.Schedules)
 	reserved := svc.Placement.Reservation
-	return scalesim.Model{Delay: delay, CPU: reserved.CPU, Memory: reserved.Memory, Schedules: table}, errors.Join(errs...)
+	return scalesim.Model{
+		Delay: delay, CPU: reserved.CPU, Memory: reserved.Memory, Schedules: table, Concurrency: svc.Autoscale.Concurrency,
+	}, errors.Join(errs...)
 }
 
 func readTrace(path string) (scalesim.Trace, error) {
@@ -196,7 +217,7 @@ func (a *app) replayScaling(service string, o *autoscaleSimulateOptions) error {
 	var replays []replay
 	var failed []error
 	for i := range runs {
-		r := replay{Service: runs[i].Service, Decisions: len(runs[i].Steps)}
+		r := replay{Service: runs[i].Service, Decisions: len(runs[i].Steps) + len(runs[i].Looks)}
 		if err := scalesim.Replay(runs[i].Recording); err != nil {
 			r.Difference = err.Error()
 			failed = append(failed, fmt.Errorf("autoscale simulate: service %s: %w", r.Service, err))
@@ -231,7 +252,7 @@ func (a *app) readRecording(service string, o *autoscaleSimulateOptions) ([]serv
 	}
 	var runs []serviceRecording
 	for _, r := range all.Services {
-		if len(r.Steps) > 0 && (service == "" || service == r.Service) {
+		if !r.Empty() && (service == "" || service == r.Service) {
 			runs = append(runs, r)
 		}
 	}
@@ -243,8 +264,8 @@ func (a *app) readRecording(service string, o *autoscaleSimulateOptions) ([]serv
 
 // recordedRun is a recording as a run that can be drawn.
 func recordedRun(r *serviceRecording) *scalingRun {
-	last := &r.Steps[len(r.Steps)-1].Decision
-	run := &scalingRun{Service: r.Service, Steps: r.Steps, from: r.Steps[0].Decision.At, to: last.Next}
+	all := points(&r.Recording)
+	run := &scalingRun{Service: r.Service, Recording: r.Recording, from: all[0].at, to: all[len(all)-1].next}
 	if !run.to.After(run.from) {
 		run.to = run.from.Add(time.Second)
 	}
@@ -302,7 +323,7 @@ func (a *app) printCourse(w io.Writer, run *scalingRun) error {
 	if err := a.printGrid(w, run.changesGrid()); err != nil {
 		return err
 	}
-	if n := run.changes() - maxChanges; n > 0 {
+	if n := len(run.changed()) - maxChanges; n > 0 {
 		_, _ = fmt.Fprintf(w, "and %d more changes; --format json has them all\n", n) // the next write reports errors
 	}
 	chart := run.chart()

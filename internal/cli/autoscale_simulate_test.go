@@ -230,13 +230,73 @@ func TestAutoscaleSimulateSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// alsoByConcurrency is the same service, scaled by its open connections too.
+func alsoByConcurrency() string {
+	return strings.Replace(scaledCompose, "        max: 4\n", "        max: 4\n        concurrency: {target: 5}\n", 1) + "    ports: ['80']\n"
+}
+
+func TestAutoscaleSimulateByConcurrency(t *testing.T) {
+	for name, c := range map[string]struct{ compose, trace string }{
+		"metrics too": {alsoByConcurrency(), "time,cpu,concurrency\n0,40,2\n30,40,18\n60,40,2\n300,40,0\n"},
+		"it alone": {
+			strings.Replace(alsoByConcurrency(), "        metrics: [{cpu: {utilization: 70}}]\n", "", 1),
+			"time,concurrency\n0,2\n30,18\n60,2\n300,0\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulated := func(files map[string]string, args ...string) string {
+				b := offlineBench(t, c.compose)
+				for file, text := range files {
+					write(t, b.dir, file, text)
+				}
+				if code := b.run(append([]string{"autoscale", "simulate"}, args...)...); code != 0 {
+					t.Fatalf("exit code %d: %s", code, b.err.String())
+				}
+				if text := b.err.String(); text != "" {
+					t.Errorf("it warns: %s", text)
+				}
+				return b.out.String()
+			}
+			trace := map[string]string{"usage.csv": c.trace}
+			text := simulated(trace, "--trace", "usage.csv", "--delay", "5s")
+			if !strings.Contains(text, "3 to 4     concurrency 15.3/5") || !strings.Contains(text, "replicas          1 to 4") || !strings.Contains(text, "Panicking") {
+				t.Errorf("it does not tell of a panic that brings 4 replicas:\n%s", text)
+			}
+			var run scalingRun
+			if err := json.Unmarshal([]byte(simulated(trace, "--trace", "usage.csv", "--format", "json")), &run); err != nil {
+				t.Fatal(err)
+			}
+			if len(run.Looks) != 300 || len(run.Steps)+len(run.Looks) != run.Summary.Decisions {
+				t.Errorf("%d looks and %d steps in 300 s: %+v", len(run.Looks), len(run.Steps), run.Summary)
+			}
+			data, err := json.Marshal(runRecording{Stack: "shop", Services: []serviceRecording{{Service: "web", Recording: run.Recording}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := simulated(map[string]string{"run.json": string(data)}, "--recording", "run.json")
+			if want := fmt.Sprintf("web: %d decisions, all the same\n", run.Summary.Decisions); !strings.HasPrefix(again, want) {
+				t.Errorf("made again:\n%s", again)
+			}
+		})
+	}
+}
+
+func TestAutoscaleSimulateMissesConcurrency(t *testing.T) {
+	b := offlineBench(t, strings.Replace(alsoByConcurrency(), "        metrics: [{cpu: {utilization: 70}}]\n", "", 1))
+	write(t, b.dir, "usage.csv", loadTrace())
+	if code := b.run("autoscale", "simulate", "--trace", "usage.csv"); code != 1 {
+		t.Errorf("exit code %d, want 1:\n%s", code, b.out.String())
+	}
+	b.wantInErr(`the trace has no column "concurrency", by which alone service web is scaled`)
+}
+
 func TestAutoscaleSimulateLeavesConcurrencyOut(t *testing.T) {
-	b := offlineBench(t, strings.Replace(scaledCompose, "        max: 4\n", "        max: 4\n        concurrency: {target: 5}\n", 1)+"    ports: ['80']\n")
+	b := offlineBench(t, alsoByConcurrency())
 	write(t, b.dir, "usage.csv", loadTrace())
 	if code := b.run("autoscale", "simulate", "--trace", "usage.csv"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, b.err.String())
 	}
-	b.wantInErr("warning: concurrency of service web is left out: only its metrics are simulated\n")
+	b.wantInErr(`warning: concurrency of service web is left out: the trace has no column "concurrency"`)
 }
 
 func TestLocaleDecidesHowIsDrawn(t *testing.T) {

@@ -125,7 +125,7 @@ func TestAutoscaleErrors(t *testing.T) {
 		{"autoscale pause web db", "berth: service db of stack shop is not scaled, sized or at rest (busy, capped, hand, new, night, rest, sized, web)\n"},
 		{"autoscale status --format yaml", "berth: autoscale status: --format \"yaml\" is unknown; use table or json\n"},
 		{"autoscale stop", "berth: autoscale: unknown command \"stop\"; see berth autoscale --help\n"},
-		{"autoscale record rest", "berth: autoscale record: nothing has been decided by metrics in stack shop yet; berth autoscale status says what is decided, and when\n"},
+		{"autoscale record rest", "berth: autoscale record: nothing has been decided by metrics or concurrency in stack shop yet; berth autoscale status says what is decided, and when\n"},
 		{"sleep nothing", "berth: no such service: nothing (the file has api, db, web)\n"},
 	} {
 		b := scalingBench(t)

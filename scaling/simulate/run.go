@@ -68,7 +68,7 @@ const lookEvery = time.Second
 // the first at the time of the first row. What the policy scales by and the trace
 // does not have is an error.
 func Run(policy scaling.Policy, trace Trace, model Model) (Recording, Summary, error) {
-	r := run{policy: policy, trace: trace, model: model}
+	r := run{policy: policy, trace: trace, model: model, out: Recording{Steps: []Step{}}}
 	if err := r.begin(); err != nil {
 		return Recording{}, Summary{}, err
 	}
