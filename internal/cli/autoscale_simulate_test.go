@@ -206,7 +206,7 @@ func TestAutoscaleSimulateSaysWhatIsWrong(t *testing.T) {
 		{scaledCompose, "--trace other.csv", "autoscale simulate: the trace has no column \"cpu\", which the policy scales by"},
 		{scaledCompose, "--trace usage.csv --svg no/such/out.svg", "no/such/out.svg: no such file or directory"},
 		{two, "--trace usage.csv", "autoscale simulate: name one of the services that are autoscaled: api, web"},
-		{fixed, "--trace usage.csv", "autoscale simulate: service web is scaled by no metric that a trace could have"},
+		{fixed, "--trace usage.csv", "autoscale simulate: service web is scaled by nothing that a trace could have"},
 		{"name: shop\nservices: {web: {image: app}}\n", "--trace usage.csv", "autoscale simulate: no service of the file has x-berth.autoscale"},
 		{"", "--recording usage.csv", "usage.csv is not what berth autoscale record writes: "},
 		{"", "--recording empty.json", "empty.json has no decisions"},
