@@ -789,7 +789,7 @@ func TestDecisionsKeepTheInterval(t *testing.T) {
 		s.settled(s.up(shop(svc("web", 1, autoscaled(func(a *stack.Autoscale) { a.Policy.Interval = 2 * time.Second })))))
 		pass(10 * time.Second)
 		last := s.scaledTo("web").Last.At
-		pass(last.Add(2*time.Second - 20*time.Millisecond).Sub(time.Now()))
+		pass(time.Until(last.Add(2*time.Second - 20*time.Millisecond)))
 		s.lookAt(time.Now())
 		if at := s.scaledTo("web").Last.At; !at.After(last) {
 			t.Errorf("20 ms before it is due nothing is decided: last at %s, now %s", at, time.Now())
