@@ -180,7 +180,7 @@ func (d *draft) bunches(priority int) bunches {
 			continue
 		}
 		here := map[int32]*bunch{}
-		for slot := n.first; slot >= 0; slot = d.records[slot].next {
+		for _, slot := range n.slots {
 			s := d.records[slot].shape
 			if s.Priority() != priority || d.items[slot].fixed != "" || d.items[slot].moved {
 				continue

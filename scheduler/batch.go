@@ -85,7 +85,7 @@ func (c *Cluster) scheduleIn(order []int, requests []Request) Batch {
 		out.Placements[i] = p
 	}
 	for n := range c.each() {
-		if n.placed > 0 {
+		if len(n.slots) > 0 {
 			out.InUse++
 		}
 	}

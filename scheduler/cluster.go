@@ -23,7 +23,7 @@ type Cluster struct {
 	held  map[uint16]int // placements that hold a host port
 
 	records []record // of placements, by slot
-	free    int32    // first free record; -1: none
+	free    []int32  // records that hold none, the latest last
 	order   uint64   // of the latest start
 }
 
@@ -33,8 +33,7 @@ type node struct {
 	scored amounts // the same as the scores count it
 	alloc  amounts // what can be promised
 
-	first, last int32 // placements in the order of their start; -1: none
-	placed      int
+	slots []int32 // of its placements, in the order of their start
 
 	class   *class // of the index, when it is up to date
 	member  int32  // which of the class
@@ -58,7 +57,6 @@ type record struct {
 	id         string
 	order      uint64
 	node       int32  // -1: the record is free
-	prev, next int32  // on the same node; next also joins free records
 	generation uint32 // tells a placement from the ones that had its slot before
 }
 
@@ -84,7 +82,7 @@ func New(p Policy) (*Cluster, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return &Cluster{
-		policy: compiled, free: -1,
+		policy: compiled,
 		held:   map[uint16]int{},
 		byName: map[string]*node{}, shapes: map[string]*Shape{}, services: map[serviceKey]*service{},
 	}, nil
@@ -99,7 +97,7 @@ func (c *Cluster) AddNode(n Node) error {
 	if _, ok := c.byName[n.Name]; ok {
 		return fmt.Errorf("node %s is declared already", n.Name)
 	}
-	added := &node{index: int32(len(c.nodes)), first: -1, last: -1} //nolint:gosec // bounded by memory
+	added := &node{index: int32(len(c.nodes))} //nolint:gosec // bounded by memory
 	added.declare(n)
 	c.nodes = append(c.nodes, added)
 	c.byName[n.Name] = added
@@ -138,8 +136,8 @@ func (c *Cluster) RemoveNode(name string) error {
 	if err != nil {
 		return err
 	}
-	if n.placed > 0 {
-		return fmt.Errorf("node %s holds %d replicas: drain it first", name, n.placed)
+	if len(n.slots) > 0 {
+		return fmt.Errorf("node %s holds %d replicas: drain it first", name, len(n.slots))
 	}
 	c.nodes[n.index] = nil
 	delete(c.byName, name)
@@ -267,8 +265,8 @@ func (c *Cluster) Release(p Placement) bool {
 	}
 	r := &c.records[slot]
 	c.unlink(slot)
-	*r = record{node: -1, next: c.free, generation: r.generation}
-	c.free = slot
+	*r = record{node: -1, generation: r.generation}
+	c.free = append(c.free, slot)
 	return true
 }
 
@@ -328,7 +326,7 @@ func (c *Cluster) Placements(nodeName string) iter.Seq2[Placement, Replica] {
 		if !ok {
 			return
 		}
-		for slot := n.first; slot >= 0; slot = c.records[slot].next {
+		for _, slot := range n.slots {
 			if !yield(c.handle(slot), c.replica(slot)) {
 				return
 			}
@@ -358,16 +356,7 @@ func (c *Cluster) FitsWithout(s *Shape, nodeName string, gone ...Placement) bool
 
 // place records a new placement.
 func (c *Cluster) place(s *Shape, n *node, id string) Placement {
-	slot := c.free
-	if slot >= 0 {
-		c.free = c.records[slot].next
-	} else {
-		slot = int32(len(c.records))       //nolint:gosec // bounded by memory
-		if slot == int32(cap(c.records)) { //nolint:gosec // bounded by memory
-			c.records = slices.Grow(c.records, max(len(c.records), 64)) // append grows by a quarter: many copies
-		}
-		c.records = append(c.records, record{})
-	}
+	slot := c.freeSlot()
 	r := &c.records[slot]
 	r.shape, r.id = s, id
 	r.generation++
@@ -375,17 +364,26 @@ func (c *Cluster) place(s *Shape, n *node, id string) Placement {
 	return Placement{slot: slot + 1, generation: r.generation}
 }
 
+// freeSlot is a record that holds no placement.
+func (c *Cluster) freeSlot() int32 {
+	if last := len(c.free) - 1; last >= 0 {
+		slot := c.free[last]
+		c.free = c.free[:last]
+		return slot
+	}
+	if len(c.records) == cap(c.records) {
+		c.records = slices.Grow(c.records, max(len(c.records), 64)) // append grows by a quarter: many copies
+	}
+	c.records = append(c.records, record{})
+	return int32(len(c.records) - 1) //nolint:gosec // bounded by memory
+}
+
 // link joins a record to a node as the one that started last there.
 func (c *Cluster) link(slot int32, n *node) {
 	r := &c.records[slot]
 	c.order++
-	r.order, r.node, r.prev, r.next = c.order, n.index, n.last, -1
-	if n.last >= 0 {
-		c.records[n.last].next = slot
-	} else {
-		n.first = slot
-	}
-	n.last = slot
+	r.order, r.node = c.order, n.index
+	n.slots = append(n.slots, slot)
 	n.add(r.shape, slot)
 	c.counted(n, r.shape, 1)
 }
@@ -408,23 +406,14 @@ func (c *Cluster) counted(n *node, s *Shape, by int) {
 func (c *Cluster) unlink(slot int32) {
 	r := &c.records[slot]
 	n := c.nodes[r.node]
-	if r.prev >= 0 {
-		c.records[r.prev].next = r.next
-	} else {
-		n.first = r.next
-	}
-	if r.next >= 0 {
-		c.records[r.next].prev = r.prev
-	} else {
-		n.last = r.prev
-	}
+	at := slices.Index(n.slots, slot)
+	n.slots = slices.Delete(n.slots, at, at+1)
 	n.remove(r.shape, slot)
 	c.counted(n, r.shape, -1)
 }
 
 // add counts one more replica on the node.
 func (n *node) add(s *Shape, slot int32) {
-	n.placed++
 	for i := range n.used {
 		n.used[i] += s.need[i]
 		n.scored[i] += s.score[i]
@@ -445,7 +434,6 @@ func (n *node) add(s *Shape, slot int32) {
 
 // remove is the reverse of add.
 func (n *node) remove(s *Shape, slot int32) {
-	n.placed--
 	for i := range n.used {
 		n.used[i] -= s.need[i]
 		n.scored[i] -= s.score[i]

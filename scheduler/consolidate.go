@@ -50,7 +50,7 @@ func (p *planner) direct(d *draft, emptied []int32) (done *draft, refused int32)
 	done = p.draft()
 	for _, index := range emptied {
 		from := done.nodes[index]
-		cause := fmt.Sprintf("empties %s (%s)", from.Name, plural(from.placed, "replica"))
+		cause := fmt.Sprintf("empties %s (%s)", from.Name, plural(len(from.slots), "replica"))
 		for _, slot := range done.listed(from) {
 			to := done.nodes[d.records[slot].node]
 			if !done.fits(slot, to) {
@@ -65,7 +65,7 @@ func (p *planner) direct(d *draft, emptied []int32) (done *draft, refused int32)
 // listed is what is placed on the node, in the order in which it moves.
 func (d *draft) listed(n *node) []int32 {
 	var all []int32
-	for slot := n.first; slot >= 0; slot = d.records[slot].next {
+	for _, slot := range n.slots {
 		all = append(all, slot)
 	}
 	slices.SortFunc(all, d.compare)
@@ -103,7 +103,7 @@ func (d *draft) empty(budget int, kept map[int32]bool) (emptied []int32, cut boo
 
 // own counts the replicas that the node had at first.
 func (d *draft) own(n *node) (count int) {
-	for slot := n.first; slot >= 0; slot = d.records[slot].next {
+	for _, slot := range n.slots {
 		if d.items[slot].origin == n.index {
 			count++
 		}
@@ -115,7 +115,7 @@ func (d *draft) own(n *node) (count int) {
 func (d *draft) donors(kept map[int32]bool) []*node {
 	var all []*node
 	for n := range d.each() {
-		if n.placed > 0 && !n.Down && !kept[n.index] && !d.holdsFixed(n) {
+		if len(n.slots) > 0 && !n.Down && !kept[n.index] && !d.holdsFixed(n) {
 			all = append(all, n)
 		}
 	}
@@ -124,13 +124,13 @@ func (d *draft) donors(kept map[int32]bool) []*node {
 		levels[n] = n.level()
 	}
 	slices.SortStableFunc(all, func(a, b *node) int {
-		return cmp.Or(cmp.Compare(levels[a], levels[b]), cmp.Compare(a.placed, b.placed))
+		return cmp.Or(cmp.Compare(levels[a], levels[b]), cmp.Compare(len(a.slots), len(b.slots)))
 	})
 	return all
 }
 
 func (d *draft) holdsFixed(n *node) bool {
-	for slot := n.first; slot >= 0; slot = d.records[slot].next {
+	for _, slot := range n.slots {
 		if d.items[slot].fixed != "" {
 			return true
 		}
@@ -166,7 +166,7 @@ func (d *draft) fullest(l *ladder, slot int32) (found *node) {
 	d.asking(slot, func(fits func(*node) bool) {
 		for _, index := range l.order {
 			n := d.nodes[index]
-			if index != r.node && n.placed > 0 && n.hasRoom(r.shape) && fits(n) {
+			if index != r.node && len(n.slots) > 0 && n.hasRoom(r.shape) && fits(n) {
 				found = n
 				return
 			}

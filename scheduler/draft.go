@@ -43,20 +43,20 @@ type outlook struct {
 
 func newDraft(c *Cluster, fixed func(Replica) string, minGain int64) *draft {
 	d := &draft{
-		Cluster: &Cluster{policy: c.policy, free: -1, byName: map[string]*node{}},
+		Cluster: &Cluster{policy: c.policy, byName: map[string]*node{}},
 		minGain: minGain, shapes: map[*Shape]*outlook{},
 	}
 	for _, n := range c.nodes {
 		var copied *node
 		if n != nil {
-			copied = &node{Node: n.Node, index: n.index, counted: n.counted, alloc: n.alloc, first: -1, last: -1}
+			copied = &node{Node: n.Node, index: n.index, counted: n.counted, alloc: n.alloc}
 			d.byName[n.Name] = copied
 		}
 		d.nodes = append(d.nodes, copied)
 	}
 	d.weigh()
 	for n := range c.each() {
-		for slot := n.first; slot >= 0; slot = c.records[slot].next {
+		for _, slot := range n.slots {
 			it := item{placement: c.handle(slot), origin: n.index}
 			if fixed != nil {
 				it.fixed = fixed(c.replica(slot))
@@ -239,7 +239,7 @@ func (d *draft) figures() (f Figures) {
 		for _, v := range d.cost[n.index] {
 			f.SquaredUse += v
 		}
-		if n.placed > 0 {
+		if len(n.slots) > 0 {
 			f.InUse++
 		}
 	}
@@ -303,7 +303,7 @@ func (d *draft) hosts(s *Shape, key, domain string, but int32) bool {
 		if has, ok := n.domain(key); !ok || has != domain {
 			continue
 		}
-		for slot := n.first; slot >= 0; slot = d.records[slot].next {
+		for _, slot := range n.slots {
 			if slot != but && d.records[slot].shape == s {
 				return true
 			}

@@ -326,7 +326,7 @@ func whyPorts(v *survey, n *node) reason {
 // own counts the replicas of the shape's service on the node.
 func (v *survey) own(n *node) int {
 	count := 0
-	for slot := n.first; slot >= 0; slot = v.cluster.records[slot].next {
+	for _, slot := range n.slots {
 		if v.cluster.records[slot].shape.service == v.shape.service && !v.gone[slot] {
 			count++
 		}

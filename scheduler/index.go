@@ -172,7 +172,7 @@ func (c *Cluster) ready() *index {
 		c.adopt(s, false)
 	}
 	for n := range c.each() {
-		for slot := n.first; slot >= 0; slot = c.records[slot].next {
+		for _, slot := range n.slots {
 			c.records[slot].shape.count(n, 1)
 		}
 	}

@@ -184,7 +184,7 @@ func (x *index) tally(byNode bool) *tally {
 // recount counts the placed replicas that belong to a new tally.
 func (c *Cluster) recount(t *tally, belongs func(*Shape) bool) {
 	for n := range c.each() {
-		for slot := n.first; slot >= 0; slot = c.records[slot].next {
+		for _, slot := range n.slots {
 			if belongs(c.records[slot].shape) {
 				t.count(n, 1)
 			}

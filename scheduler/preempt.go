@@ -108,7 +108,7 @@ func (v *survey) sacrificeOn(n *node, best *sacrifice) (*sacrifice, string) {
 func (v *survey) lower(n *node) []int32 {
 	records := v.cluster.records
 	var lower []int32
-	for slot := n.first; slot >= 0; slot = records[slot].next {
+	for _, slot := range n.slots {
 		if records[slot].shape.Priority() < v.shape.Priority() {
 			lower = append(lower, slot)
 		}

@@ -100,7 +100,7 @@ func (c *Cluster) survey(s *Shape, gone map[int32]bool) *survey {
 // look counts what is placed on one node.
 func (v *survey) look(n *node) {
 	own := 0
-	for slot := n.first; slot >= 0; slot = v.cluster.records[slot].next {
+	for _, slot := range n.slots {
 		if v.gone[slot] {
 			continue
 		}

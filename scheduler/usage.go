@@ -26,7 +26,7 @@ func (n *node) usage() Usage {
 	used := n.used.resources()
 	used.Generic = maps.Clone(n.generic)
 	return Usage{
-		Node: n.Name, Replicas: n.placed, Used: used,
+		Node: n.Name, Replicas: len(n.slots), Used: used,
 		Capacity: n.Capacity.clone(), Reserved: n.Reserved.clone(),
 	}
 }
