@@ -32,7 +32,7 @@ type candidate struct {
 // chooseFast chooses by the index; ok is false where only a full scan can tell.
 func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 	x := c.ready()
-	if s.plan.scan {
+	if !s.lone && s.plan.scan {
 		return nil, false
 	}
 	q := &x.query
@@ -40,7 +40,7 @@ func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 	if !q.feel() {
 		return nil, false
 	}
-	if c.policy.sharedPorts && c.portsTaken(s) {
+	if c.policy.sharedPorts && !s.lean && c.portsTaken(s) {
 		return nil, true
 	}
 	view := x.view(s)
@@ -91,12 +91,12 @@ func (q *query) over(v *view, b *rank) {
 // feel gathers what looks at single nodes and what placed replicas want. It
 // returns false where that has no index.
 func (q *query) feel() bool {
-	p := &q.shape.plan
 	q.near, q.far, q.felt = q.near[:0], q.far[:0], q.felt[:0]
-	if p.bare && q.shape.lean && len(q.shape.service.felt) == 0 {
+	if q.shape.lone {
 		q.perNode, q.alike = false, true
 		return true
 	}
+	p := &q.shape.plan
 	q.alike = false
 	for i := range p.near {
 		if w := &p.near[i]; w.domains == nil && (!w.self || w.tally.total > 0) {

@@ -27,7 +27,8 @@ type Cluster struct {
 	order   uint64   // of the latest start
 }
 
-// node is a node with what is placed on it.
+// node is a node with what is placed on it. What every placement changes stands
+// first, and how the node is declared apart: see [Shape].
 type node struct {
 	used   amounts // what is promised
 	scored amounts // the same as the scores count it
@@ -42,7 +43,7 @@ type node struct {
 
 	generic map[string]int64
 	ports   []heldPort
-	Node
+	*Node
 }
 
 // heldPort is a host port and the placement that holds it.
@@ -107,7 +108,8 @@ func (c *Cluster) AddNode(n Node) error {
 
 // declare sets what the node is, and leaves what is placed on it.
 func (n *node) declare(as Node) {
-	n.Node = as.clone()
+	as = as.clone()
+	n.Node = &as
 	capacity, reserved := as.Capacity.amounts(), as.Reserved.amounts()
 	for i := range capacity {
 		n.counted[i] = capacity[i] > 0
@@ -393,7 +395,7 @@ func (c *Cluster) counted(n *node, s *Shape, by int) {
 	if c.held == nil {
 		return // a draft, which shares its shapes with a cluster
 	}
-	s.service.placed += by
+	s.placed += by
 	if !s.lean {
 		for _, p := range s.template.Ports {
 			c.held[p.Port] += by

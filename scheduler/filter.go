@@ -129,7 +129,7 @@ func platform(os, arch string) string {
 
 // lacking is the index of the first constraint that the node does not satisfy, or -1.
 func (s *Shape) lacking(n *node) int {
-	return slices.IndexFunc(s.template.Constraints, func(c Constraint) bool { return !c.matches(&n.Node) })
+	return slices.IndexFunc(s.template.Constraints, func(c Constraint) bool { return !c.matches(n.Node) })
 }
 
 func whyConstraint(v *survey, n *node) reason {
@@ -143,10 +143,10 @@ func whyConstraint(v *survey, n *node) reason {
 // selects says whether the node selector and one required term match the node.
 func (s *Shape) selects(n *node) bool {
 	t := &s.template
-	if slices.ContainsFunc(t.NodeSelector, func(r Requirement) bool { return !r.matches(&n.Node) }) {
+	if slices.ContainsFunc(t.NodeSelector, func(r Requirement) bool { return !r.matches(n.Node) }) {
 		return false
 	}
-	return len(t.NodeRequired) == 0 || slices.ContainsFunc(t.NodeRequired, func(term NodeTerm) bool { return term.matches(&n.Node) })
+	return len(t.NodeRequired) == 0 || slices.ContainsFunc(t.NodeRequired, func(term NodeTerm) bool { return term.matches(n.Node) })
 }
 
 // Matches says whether the node satisfies the requirement.
@@ -201,7 +201,7 @@ func (r Requirement) String() string {
 
 func whyNodeAffinity(v *survey, n *node) reason {
 	for _, r := range v.shape.template.NodeSelector {
-		if !r.matches(&n.Node) {
+		if !r.matches(n.Node) {
 			return reason{what: "node selector " + r.String()}
 		}
 	}

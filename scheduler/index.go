@@ -219,11 +219,11 @@ func (c *Cluster) follow(n *node, s *Shape, by int) {
 }
 
 func (s *Shape) count(n *node, by int) {
+	if s.lone {
+		return
+	}
 	for _, t := range s.service.feeds {
 		t.count(n, by)
-	}
-	if s.plan.bare {
-		return
 	}
 	for _, t := range s.plan.holds {
 		t.count(n, by)
@@ -232,11 +232,11 @@ func (s *Shape) count(n *node, by int) {
 
 // view returns the classes that the shape's static filters let pass.
 func (x *index) view(s *Shape) *view {
-	if s.plan.view != nil {
-		return s.plan.view
+	if s.view != nil {
+		return s.view
 	}
 	if v, ok := x.views[s.profile]; ok {
-		s.plan.view = v
+		s.view = v
 		return v
 	}
 	v := &view{eligible: make([]bool, len(x.classes)), flat: true}
@@ -250,7 +250,7 @@ func (x *index) view(s *Shape) *view {
 		first := v.classes[0]
 		v.flat = v.flat && first.taints == s.softTaints(n) && first.liking == s.nodeLiking(n)
 	}
-	x.views[s.profile], s.plan.view = v, v
+	x.views[s.profile], s.view = v, v
 	return v
 }
 

@@ -7,9 +7,7 @@ import (
 
 // plan is what the index keeps of a shape: which tallies its terms look at.
 type plan struct {
-	scan bool  // something depends on single nodes in a way that has no index
-	bare bool  // there is none of the following
-	view *view // nil: not looked up yet
+	scan bool // something depends on single nodes in a way that has no index
 
 	near, far []watch // required affinity and anti-affinity
 	likes     []watch // preferred ones, with their weights
@@ -66,7 +64,7 @@ func (x *index) watch(t *tally, key string) watch {
 // tallies are counted at once by looking at all placements.
 func (c *Cluster) adopt(s *Shape, walk bool) {
 	t, p, x := &s.template, &s.plan, c.index
-	*p = plan{}
+	*p, s.view = plan{}, nil
 	p.scan = slices.Contains(t.mentions(), "") || slices.Contains(t.Preferences, "")
 	selector := func(term ServiceTerm) watch {
 		w := x.watch(c.selector(s, term.Services, term.TopologyKey == "", walk), term.TopologyKey)
@@ -97,7 +95,12 @@ func (c *Cluster) adopt(s *Shape, walk bool) {
 	if len(t.Spread)+len(t.Preferences) > 0 && !p.scan {
 		c.adoptSpread(s, c.selector(s, []string{s.service.name}, false, walk))
 	}
-	p.bare = p.own == nil && len(p.near)+len(p.far)+len(p.likes)+len(p.spread)+len(p.levels)+len(p.holds) == 0
+	s.lone = s.lean && p.bare() && len(s.service.felt)+len(s.service.feeds) == 0
+}
+
+// bare says whether the plan looks at nothing.
+func (p *plan) bare() bool {
+	return !p.scan && p.own == nil && len(p.near)+len(p.far)+len(p.likes)+len(p.spread)+len(p.levels)+len(p.holds) == 0
 }
 
 // adoptSpread plans the spread rules and the preferences.
@@ -165,7 +168,10 @@ func (c *Cluster) selector(s *Shape, services []string, byNode, walk bool) *tall
 	for _, name := range services {
 		named := c.service(s.service.stack, name)
 		named.feeds = append(named.feeds, t)
-		placed += named.placed
+		for _, of := range named.shapes {
+			of.lone = false
+			placed += of.placed
+		}
 	}
 	if walk && placed > 0 {
 		c.recount(t, func(r *Shape) bool { return slices.Contains(r.service.feeds, t) })
@@ -202,5 +208,8 @@ func (c *Cluster) hold(s *Shape, term ServiceTerm, as watch) {
 	for _, name := range term.Services {
 		named := c.service(s.service.stack, name)
 		named.felt = append(named.felt, w)
+		for _, of := range named.shapes {
+			of.lone = false
+		}
 	}
 }

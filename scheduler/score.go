@@ -119,7 +119,7 @@ func scoreByNodeAffinity(v *survey, nodes []*node, out []int64) {
 func (s *Shape) nodeLiking(n *node) int64 {
 	sum := int64(0)
 	for i := range s.template.NodePrefer {
-		if s.template.NodePrefer[i].matches(&n.Node) {
+		if s.template.NodePrefer[i].matches(n.Node) {
 			sum += int64(s.template.NodePrefer[i].Weight)
 		}
 	}

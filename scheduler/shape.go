@@ -13,17 +13,23 @@ import (
 // Shape is a template as one cluster knows it: checked, and ready to be placed
 // many times. Equal templates share one shape.
 //
-// What every choice reads stands first here and in what it points to: among many
-// shapes each line of memory that has to be fetched counts.
+// What every choice reads stands here, and apart what few do: among many shapes
+// each line of memory that has to be fetched counts.
 type Shape struct {
 	cluster *Cluster
+	view    *view   // of the index; nil: not looked up yet
+	need    amounts // what the filters ask for
+	lean    bool    // it asks for no host ports and no generic resources
+	lone    bool    // it is lean, nothing in the plan looks at replicas, and the service has no tallies
+	placed  int     // replicas
+	score   amounts // what the scores count: see [scoredNeed]
 	service *service
+	*details
+}
 
-	need  amounts // what the filters ask for
-	score amounts // what the scores count: see [scoredNeed]
-	lean  bool    // it asks for no host ports and no generic resources
-	plan  plan    // of the index
-
+// details is the rest of a shape.
+type details struct {
+	plan     plan // of the index
 	generic  []genericNeed
 	profile  string // see [Template.profile]
 	template Template
@@ -31,7 +37,7 @@ type Shape struct {
 
 // service is what the cluster knows of one service of one stack.
 type service struct {
-	placed int      // replicas
+	shapes []*Shape
 	feeds  []*tally // of the index, that count its replicas
 	felt   []watch  // terms of other shapes that name it
 
@@ -82,7 +88,8 @@ func (c *Cluster) Register(t Template) (*Shape, error) {
 	if s, ok := c.shapes[string(key)]; ok {
 		return s, nil
 	}
-	s := &Shape{template: t, cluster: c, service: c.service(t.Stack, t.Service), need: t.Reservation.amounts()}
+	s := &Shape{cluster: c, service: c.service(t.Stack, t.Service), need: t.Reservation.amounts(), details: &details{template: t}}
+	s.service.shapes = append(s.service.shapes, s)
 	s.score = scoredNeed(s.need)
 	for _, name := range slices.Sorted(maps.Keys(t.Reservation.Generic)) {
 		if v := t.Reservation.Generic[name]; v > 0 {
