@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -46,24 +47,25 @@ func TestCellsHoldEveryMember(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cl := drawClass(t).ready().classes[0]
 		found := map[int32]bool{}
-		for row, cells := range cl.rows {
-			if used := cl.rowsUsed[row>>6]>>(row&63)&1 == 1; used != (len(cells) > 0) {
-				t.Errorf("row %d has %d cells and is used: %v", row, len(cells), used)
-			}
-			for _, c := range cells {
-				least := c.leaders[0].use
-				for _, l := range c.leaders {
+		for row := range cl.rows {
+			r := &cl.rows[row]
+			wantRow(t, r, cl.rowsUsed[row>>6]>>(row&63)&1 == 1)
+			for i, c := range r.cells {
+				all := r.leaders[i]
+				least := all[0].use
+				for _, l := range all {
 					least = [2]share{min(least[cpu], l.use[cpu]), min(least[memory], l.use[memory])}
 					for i := l.member; i >= 0; i = cl.members[l.member].group.after(i) {
-						m := &cl.members[i]
-						if r, ahead := m.place(); int(r) != row || ahead != c.ahead || m.use != l.use || found[i] {
-							t.Errorf("member %d of %v is behind %+v in row %d, cell %d", i, m.use, l, row, c.ahead)
+						n := cl.members[i]
+						if r, place := spot(n.use); int(r) != row || place != c.place || n.use != l.use || found[i] {
+							t.Errorf("member %d of %v is behind %+v in row %d, place %d", i, n.use, l, row, c.place)
 						}
 						found[i] = true
 					}
 				}
-				if c.least != least || c.first != c.leaders[0].index || !slices.IsSortedFunc(c.leaders, func(a, b leader) int { return int(a.member - b.member) }) {
-					t.Errorf("row %d: %+v", row, c)
+				if c.least != [2]grain{least[cpu].grain(), least[memory].grain()} || c.first != all[0].index ||
+					!slices.IsSortedFunc(all, func(a, b leader) int { return int(a.member - b.member) }) {
+					t.Errorf("row %d: %+v %+v", row, c, all)
 				}
 			}
 		}
@@ -71,6 +73,27 @@ func TestCellsHoldEveryMember(t *testing.T) {
 			t.Errorf("%d of %d members are in cells", len(found), len(cl.members))
 		}
 	})
+}
+
+// wantRow wants the bits of a row to tell of all its cells, by place, and no others.
+func wantRow(t *rapid.T, r *row, used bool) {
+	if used != (len(r.cells) > 0) || len(r.leaders) != len(r.cells) {
+		t.Errorf("%d cells, %d lists of leaders, used: %v", len(r.cells), len(r.leaders), used)
+	}
+	i := 0
+	for place := range int32(placeCount) {
+		if from, to := r.between(place, placeCount+5); from != i || to != len(r.cells) {
+			t.Errorf("cells from %d on are %d to %d of %d, want from %d", place, from, to, len(r.cells), i)
+		}
+		if has := i < len(r.cells) && r.cells[i].place == place; r.has(place) != has {
+			t.Errorf("a cell at %d: %v, want %v", place, !has, has)
+		} else if has {
+			i++
+		}
+		if from, to := r.between(-5, place); from != 0 || to != i {
+			t.Errorf("cells up to %d are %d to %d, want up to %d", place, from, to, i)
+		}
+	}
 }
 
 // No leader scores more than its cell may, nor a cell more than its row, and what
@@ -85,32 +108,44 @@ func TestBoundsHold(t *testing.T) {
 			Memory: rapid.Int64Range(0, alloc[memory]).Draw(t, "memory"),
 		}})
 		must(t, err)
-		q := &query{policy: &c.policy, shape: s}
-		b := q.bound(cl)
+		b := &bound{}
+		b.prepare(&query{policy: &c.policy, shape: s}, cl.size)
 		weight := c.policy.weights[scoreBalanced]
-		for row, cells := range cl.rows {
+		for row := range cl.rows {
 			low, high := b.open(int64(row))
-			for i := range cells {
-				in := &cells[i]
-				fit, gain := int64(1<<40), b.falling(int64(in.ahead))
+			for i := range cl.rows[row].cells {
+				in := &cl.rows[row].cells[i]
+				fit, gain := int64(math.MaxInt32), b.falling(int64(in.place-evenPlace))
 				if b.ordered {
 					fit = b.row(int64(row))
 				}
-				most := b.cell(int64(row), in, fit, gain)
+				most := b.cell(int64(row), in, fit)
 				if b.ordered && (most > fit+weight*gain || gain > b.gain) {
 					t.Errorf("row %d may score %d and %d of %d for balance, the cell %d", row, fit, gain, b.gain, most)
 				}
-				for _, l := range in.leaders {
-					n := cl.members[l.member].node
+				if b.tight {
+					var kept [1]later
+					if n, highest := b.sift([]cell{*in}, kept[:], later{cell: 7}, nothing); n > 0 && kept[0].most != ranked(highest, in.first) {
+						t.Errorf("%+v is kept as %+v, and may score %d", in, kept, highest)
+					}
+					_, most = b.sift([]cell{*in}, kept[:], later{}, nothing)
+				}
+				for at := range int64(103) {
+					if low, high := b.reach(at); (in.place >= low && in.place <= high) != (gain >= at) {
+						t.Errorf("%d for balance is in reach from %d to %d, but cell %d may score %d", at, low, high, in.place, gain)
+					}
+				}
+				for _, l := range cl.rows[row].leaders[i] {
+					n := cl.members[l.member]
 					if !s.fits(n) {
 						continue
 					}
 					want := c.policy.score(n, &s.score)
-					if got, ok := b.rate(&l); !ok || got != want {
-						t.Errorf("%v: rated %d, %v, want %d", n.scored, got, ok, want)
+					if got := b.rate(cl, &l); got != want {
+						t.Errorf("%v: rated %d, want %d", n.scored, got, want)
 					}
-					if want > most || in.ahead < low || in.ahead > high {
-						t.Errorf("%v scores %d in cell %d of row %d, which may score %d and is open from %d to %d", n.scored, want, in.ahead, row, most, low, high)
+					if want > most || in.place < low || in.place > high {
+						t.Errorf("%v scores %d in cell %d of row %d, which may score %d and is open from %d to %d", n.scored, want, in.place, row, most, low, high)
 					}
 				}
 			}

@@ -15,8 +15,9 @@ type query struct {
 	felt       []*watch // what placed replicas want of the shape
 	candidates []candidate
 
-	bounds []bound // of the classes that were searched since the latest settling
-	later  []later
+	classes []*class // by id
+	count   uint64   // of the choices, to tell whose bound a size has
+	later   []later
 }
 
 // candidate is the best node of a class, with what the class scores.
@@ -37,6 +38,7 @@ func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 	}
 	q := &x.query
 	q.policy, q.shape = &c.policy, s
+	q.count++
 	if !q.feel() {
 		return nil, false
 	}
@@ -47,6 +49,7 @@ func (c *Cluster) chooseFast(s *Shape) (chosen *node, ok bool) {
 	if x.repeats(c, view) {
 		return c.at(x.hot.first()), true
 	}
+	x.catchUp()
 	if q.sum(); view.flat && !q.compares() {
 		return c.at(q.first(view)), true
 	}
@@ -390,9 +393,9 @@ func (q *query) fewest(w *watch, cl *class) bool {
 }
 
 // try scores a member, if it is feasible.
-func (q *query) try(m *member, b *rank) {
-	if q.fits(m.node) {
-		*b = max(*b, ranked(q.policy.score(m.node, &q.shape.score), m.index))
+func (q *query) try(n *node, b *rank) {
+	if q.fits(n) {
+		*b = max(*b, ranked(q.policy.score(n, &q.shape.score), n.index))
 	}
 }
 

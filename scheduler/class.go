@@ -1,6 +1,10 @@
 package scheduler
 
-import "slices"
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
 
 // class is the nodes that differ in nothing but in what is placed on them: of one
 // capacity, with the same taints, state, platform and values of all labels that
@@ -16,12 +20,11 @@ import "slices"
 type class struct {
 	id      int32
 	sample  *node // any member: it stands for all in what they share
-	members []member
-	more    bool    // disk and network are scored too
-	soft    int     // members of which the scores count more than is reserved
-	late    []int32 // members whose change was postponed
+	members []*node
+	size    *size
+	more    bool // disk and network are scored too
 
-	rows     [][]cell // sorted; nil: there are none
+	rows     []row // nil: there are none
 	rowsUsed [(rowCount + 63) / 64]uint64
 
 	spareCells  [][]leader
@@ -32,24 +35,17 @@ type class struct {
 // much of what the cpu is ahead. More of them say more exactly what their members
 // score, fewer are looked through faster.
 const (
-	rowBits  = 1 // 2^rowBits rows make a percent of the mean
+	rowBits  = 0 // 2^rowBits rows make a percent of the mean
 	cellBits = 1 // 2^cellBits cells make a percent
 	rowCount = 100<<rowBits + 1
+
+	evenPlace  = 100 << cellBits // of the cell in which cpu and memory are used alike
+	placeCount = 2*evenPlace + 1
+	placeWords = (placeCount + 63) / 64
 )
 
 // smallClass is the size up to which looking at every member is as fast.
 const smallClass = 24
-
-// member is one node of a class.
-type member struct {
-	node  *node
-	index int32    // of the node
-	use   [2]share // of cpu and memory, as the scores count it
-	rest  [2]int64 // what the scores count of disk and network, if they do
-	group *group   // nil: no other member uses exactly as much
-	soft  bool
-	late  bool // it has changed since
-}
 
 // group is two or more members with the same use.
 type group struct {
@@ -57,12 +53,20 @@ type group struct {
 	members *bitset
 }
 
-// cell is the leaders in it, sorted by member.
+// row is the cells in it, which all have a leader. Its bits tell without a look
+// at the cells whether there is one between two places, and where.
+type row struct {
+	places  [placeWords]uint64 // at which there is a cell
+	before  [placeWords]int16  // how many there are before each word
+	cells   []cell             // by place
+	leaders [][]leader         // in each cell, sorted by member
+}
+
+// cell is what bounds the leaders in it, as short as can be: a search reads many.
 type cell struct {
-	ahead   int32    // its place in the row
-	first   int32    // index of the first leader's node
-	least   [2]share // that any of them uses
-	leaders []leader
+	place int32    // in the row
+	first int32    // index of the first leader's node
+	least [2]grain // that any of them uses
 }
 
 // leader is what a search asks of a member that leads a group, or is alone:
@@ -75,109 +79,98 @@ type leader struct {
 
 func (cl *class) add(n *node) {
 	n.class, n.member = cl, int32(len(cl.members)) //nolint:gosec // bounded by memory
-	cl.members = append(cl.members, member{node: n, index: n.index})
+	n.use, n.group, n.soft, n.late = [2]share{}, nil, false, false
+	cl.members = append(cl.members, n)
 }
 
 // fill sorts the members into cells, once all are added.
 func (cl *class) fill() {
 	if len(cl.members) > smallClass {
-		cl.rows = make([][]cell, rowCount)
+		cl.rows = make([]row, rowCount)
 	}
-	for i := range cl.members {
-		m := &cl.members[i]
-		cl.measure(m)
+	for _, n := range cl.members {
+		cl.measure(n)
 		if cl.rows != nil {
-			cl.enter(int32(i), m)
+			cl.enter(n)
 		}
 	}
 }
 
-// measure reads the node's use and finds its cell.
-func (cl *class) measure(m *member) {
-	n := m.node
-	m.use = [2]share{shareOf(n.scored[cpu], n.alloc[cpu]), shareOf(n.scored[memory], n.alloc[memory])}
-	if cl.more {
-		m.rest = [2]int64{n.scored[disk], n.scored[network]}
-	}
+// measure reads the node's use.
+func (cl *class) measure(n *node) {
+	n.use = [2]share{shareOf(n.scored[cpu], n.alloc[cpu]), shareOf(n.scored[memory], n.alloc[memory])}
 	soft := n.scored[cpu] != n.used[cpu] || n.scored[memory] != n.used[memory]
-	if soft != m.soft {
-		m.soft = soft
+	if soft != n.soft {
+		n.soft = soft
 		if soft {
-			cl.soft++
+			cl.size.soft++
 		} else {
-			cl.soft--
+			cl.size.soft--
 		}
 	}
 }
 
-// place is the member's cell.
-func (m *member) place() (row, ahead int32) {
-	mean, apart := m.use[cpu]>>1+m.use[memory]>>1, m.use[cpu]-m.use[memory]
-	return int32(mean >> (percentBits - rowBits)), int32(apart >> (percentBits - cellBits)) //nolint:gosec // within some hundreds
+// spot is the cell of a use: its row, and its place in that.
+func spot(use [2]share) (row, place int32) {
+	mean, apart := use[cpu]>>1+use[memory]>>1, use[cpu]-use[memory]
+	return int32(mean >> (percentBits - rowBits)), int32(apart>>(percentBits-cellBits)) + evenPlace //nolint:gosec // within some hundreds
 }
 
 // changed follows a change of what is placed on the member.
-func (cl *class) changed(i int32) {
-	m := &cl.members[i]
-	was := *m
-	cl.measure(m)
-	if cl.rows != nil && !m.alike(&was) {
-		cl.leave(i, &was)
-		cl.enter(i, m)
+func (cl *class) changed(n *node) {
+	was := n.use
+	cl.measure(n)
+	if cl.rows != nil && (n.use != was || cl.more) {
+		cl.leave(n, was)
+		cl.enter(n)
 	}
 }
 
-// postpone notes that the member has changed, for the next search to follow.
-func (cl *class) postpone(i int32) {
-	if m := &cl.members[i]; !m.late {
-		m.late = true
-		cl.late = append(cl.late, i)
+// alike says whether every score rates the node as it does the leader.
+func (cl *class) alike(n *node, l *leader) bool {
+	if l.use != n.use {
+		return false
 	}
+	o := cl.members[l.member]
+	return !cl.more || o.scored[disk] == n.scored[disk] && o.scored[network] == n.scored[network]
 }
-
-// catchUp follows the changes that were postponed.
-func (cl *class) catchUp() {
-	for _, i := range cl.late {
-		cl.members[i].late = false
-		cl.changed(i)
-	}
-	cl.late = cl.late[:0]
-}
-
-// alike says whether every score rates both members the same.
-func (m *member) alike(o *member) bool { return m.use == o.use && m.rest == o.rest }
 
 // enter joins the member to the group of its use, or makes it a leader.
-func (cl *class) enter(i int32, m *member) {
-	c := cl.cell(m)
-	to := 0
-	for j := range c.leaders {
-		l := &c.leaders[j]
-		if l.use == m.use && cl.members[l.member].alike(m) {
-			cl.join(l.member, i)
-			if i < l.member {
-				c.leaders = slices.Delete(c.leaders, j, j+1)
-				c.insert(to, leader{m.use, i, m.index})
+func (cl *class) enter(n *node) {
+	at, place := spot(n.use)
+	r := &cl.rows[at]
+	i := r.rank(place)
+	if !r.has(place) {
+		cl.open(at, place, i)
+	}
+	to, all := 0, r.leaders[i]
+	for j := range all {
+		l := &all[j]
+		if cl.alike(n, l) {
+			cl.join(l.member, n)
+			if n.member < l.member {
+				r.leaders[i] = slices.Delete(all, j, j+1)
+				r.insert(i, to, n)
 			}
 			return
 		}
-		if l.member < i {
+		if l.member < n.member {
 			to = j + 1
 		}
 	}
-	m.group = nil
-	c.insert(to, leader{m.use, i, m.index})
+	n.group = nil
+	r.insert(i, to, n)
 }
 
 // join makes the member one of the leader's group.
-func (cl *class) join(leader, i int32) {
+func (cl *class) join(leader int32, n *node) {
 	g := cl.members[leader].group
 	if g == nil {
 		g = cl.newGroup(leader)
 		cl.members[leader].group = g
 	}
-	cl.members[i].group = g
-	g.members.add(i)
+	n.group = g
+	g.members.add(n.member)
 	g.count++
 }
 
@@ -193,12 +186,12 @@ func (cl *class) newGroup(of int32) *group {
 	return g
 }
 
-// leave takes the member, as it was, out of its group, and out of its cell where
-// it led. The next of the group then leads.
-func (cl *class) leave(i int32, was *member) {
-	next, g := int32(-1), was.group
+// leave takes the member, which was used so much, out of its group, and out of
+// its cell where it led. The next of the group then leads.
+func (cl *class) leave(n *node, was [2]share) {
+	next, g := int32(-1), n.group
 	if g != nil {
-		g.members.remove(i)
+		g.members.remove(n.member)
 		g.count--
 		first := g.members.next(0)
 		if g.count == 1 {
@@ -206,93 +199,100 @@ func (cl *class) leave(i int32, was *member) {
 			g.members.remove(first)
 			cl.spareGroups = append(cl.spareGroups, g)
 		}
-		if first < i {
+		if first < n.member {
 			return
 		}
 		next = first
 	}
-	row, ahead := was.place()
-	at, _ := findCell(cl.rows[row], ahead)
-	c := &cl.rows[row][at]
-	from := c.find(i)
-	c.leaders = slices.Delete(c.leaders, from, from+1)
+	at, place := spot(was)
+	r := &cl.rows[at]
+	i := r.rank(place)
+	from := find(r.leaders[i], n.member)
+	r.leaders[i] = slices.Delete(r.leaders[i], from, from+1)
 	switch {
 	case next >= 0:
-		c.insert(c.find(next), leader{was.use, next, cl.members[next].index})
-	case len(c.leaders) == 0:
-		cl.close(row, at)
+		to := find(r.leaders[i], next)
+		r.leaders[i] = slices.Insert(r.leaders[i], to, leader{was, next, cl.members[next].index})
+		r.cells[i].first = r.leaders[i][0].index
+	case len(r.leaders[i]) == 0:
+		cl.close(at, i)
 	default:
-		c.without(was.use)
+		r.cells[i].without(was, r.leaders[i])
 	}
 }
 
 // without follows that a leader of such a use has gone.
-func (c *cell) without(use [2]share) {
-	c.first = c.leaders[0].index
-	if use[cpu] > c.least[cpu] && use[memory] > c.least[memory] {
+func (c *cell) without(use [2]share, left []leader) {
+	c.first = left[0].index
+	if use[cpu].grain() > c.least[cpu] && use[memory].grain() > c.least[memory] {
 		return
 	}
-	c.least = c.leaders[0].use
-	for i := range c.leaders {
-		l := &c.leaders[i]
-		c.least = [2]share{min(c.least[cpu], l.use[cpu]), min(c.least[memory], l.use[memory])}
+	least := left[0].use
+	for i := range left {
+		least = [2]share{min(least[cpu], left[i].use[cpu]), min(least[memory], left[i].use[memory])}
+	}
+	c.least = [2]grain{least[cpu].grain(), least[memory].grain()}
+}
+
+// open makes the i-th cell of a row, at a place where there is none.
+func (cl *class) open(at, place int32, i int) {
+	var leaders []leader
+	if last := len(cl.spareCells) - 1; last >= 0 {
+		leaders, cl.spareCells = cl.spareCells[last], cl.spareCells[:last]
+	}
+	r := &cl.rows[at]
+	r.cells = slices.Insert(r.cells, i, cell{place: place, least: [2]grain{math.MaxInt32, math.MaxInt32}})
+	r.leaders = slices.Insert(r.leaders, i, leaders)
+	r.note(place, 1)
+	cl.rowsUsed[at>>6] |= 1 << (at & 63)
+}
+
+// close takes the i-th cell of a row away, which is empty.
+func (cl *class) close(at int32, i int) {
+	r := &cl.rows[at]
+	cl.spareCells = append(cl.spareCells, r.leaders[i])
+	r.note(r.cells[i].place, -1)
+	r.cells = slices.Delete(r.cells, i, i+1)
+	r.leaders = slices.Delete(r.leaders, i, i+1)
+	if len(r.cells) == 0 {
+		cl.rowsUsed[at>>6] &^= 1 << (at & 63)
 	}
 }
 
-// cell is where the member belongs; it is made if there is none.
-func (cl *class) cell(m *member) *cell {
-	row, ahead := m.place()
-	at, found := findCell(cl.rows[row], ahead)
-	if !found {
-		c := cell{ahead: ahead, least: m.use}
-		if last := len(cl.spareCells) - 1; last >= 0 {
-			c.leaders, cl.spareCells = cl.spareCells[last], cl.spareCells[:last]
-		}
-		cl.rows[row] = slices.Insert(cl.rows[row], at, c)
-		cl.rowsUsed[row>>6] |= 1 << (row & 63)
-	}
-	return &cl.rows[row][at]
-}
-
-// close takes an empty cell away.
-func (cl *class) close(row int32, at int) {
-	cl.spareCells = append(cl.spareCells, cl.rows[row][at].leaders)
-	cl.rows[row] = slices.Delete(cl.rows[row], at, at+1)
-	if len(cl.rows[row]) == 0 {
-		cl.rowsUsed[row>>6] &^= 1 << (row & 63)
+// note follows that a cell was made at the place, by 1, or taken away, by -1.
+func (r *row) note(place int32, by int16) {
+	w := place >> 6
+	r.places[w] ^= 1 << (place & 63)
+	for w++; w < placeWords; w++ {
+		r.before[w] += by
 	}
 }
 
-// findCell is the first cell of a row that is at least so far ahead.
-func findCell(row []cell, ahead int32) (at int, found bool) {
-	low, high := 0, len(row)
-	for low < high {
-		if middle := (low + high) / 2; row[middle].ahead < ahead {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	return low, low < len(row) && row[low].ahead == ahead
+func (r *row) has(place int32) bool { return r.places[place>>6]>>(place&63)&1 == 1 }
+
+// rank is how many cells the row has before the place.
+func (r *row) rank(place int32) int {
+	w := place >> 6
+	return int(r.before[w]) + bits.OnesCount64(r.places[w]&(1<<(place&63)-1))
 }
 
-// within is the cells of a row, which has some, from one place to another.
-func within(row []cell, low, high int32) []cell {
-	from, to := 0, len(row)
-	if row[0].ahead < low {
-		from, _ = findCell(row, low)
+// between is the range of the cells from one place to another, which may both be
+// far beyond the row.
+func (r *row) between(low, high int32) (from, to int) {
+	if to = len(r.cells); high < placeCount-1 {
+		to = r.rank(max(high+1, 0))
 	}
-	if row[to-1].ahead > high {
-		to, _ = findCell(row, high+1)
+	if low > 0 {
+		from = r.rank(min(low, placeCount-1))
 	}
-	return row[min(from, to):to]
+	return from, to
 }
 
 // find is the place of the first leader from the member on.
-func (c *cell) find(member int32) int {
-	low, high := 0, len(c.leaders)
+func find(all []leader, member int32) int {
+	low, high := 0, len(all)
 	for low < high {
-		if middle := (low + high) / 2; c.leaders[middle].member < member {
+		if middle := (low + high) / 2; all[middle].member < member {
 			low = middle + 1
 		} else {
 			high = middle
@@ -301,8 +301,10 @@ func (c *cell) find(member int32) int {
 	return low
 }
 
-func (c *cell) insert(at int, l leader) {
-	c.leaders = slices.Insert(c.leaders, at, l)
-	c.first = c.leaders[0].index
-	c.least = [2]share{min(c.least[cpu], l.use[cpu]), min(c.least[memory], l.use[memory])}
+// insert makes the node a leader in the i-th cell.
+func (r *row) insert(i, at int, n *node) {
+	r.leaders[i] = slices.Insert(r.leaders[i], at, leader{n.use, n.member, n.index})
+	c := &r.cells[i]
+	c.first = r.leaders[i][0].index
+	c.least = [2]grain{min(c.least[cpu], n.use[cpu].grain()), min(c.least[memory], n.use[memory].grain())}
 }

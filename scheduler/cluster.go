@@ -36,10 +36,15 @@ type node struct {
 
 	slots []int32 // of its placements, in the order of their start
 
-	class   *class // of the index, when it is up to date
-	member  int32  // which of the class
-	index   int32
+	use    [2]share // of cpu and memory, as the scores count it: of the index, as the following
+	class  *class   // when the index is up to date
+	group  *group   // nil: no other member of the class uses exactly as much
+	member int32    // which of the class
+	index  int32    // of the cluster
+
 	counted [resourceKinds]bool
+	soft    bool // the scores count more than is reserved
+	late    bool // it has changed since the class followed
 
 	generic map[string]int64
 	ports   []heldPort

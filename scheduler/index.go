@@ -21,8 +21,9 @@ type index struct {
 	query query // of the choice in hand; kept for its slices
 
 	hot    hot
-	latest *Shape // that was chosen for
-	streak int    // choices for it in a row, up to the making of the tree
+	late   []*node // that have changed since their classes followed
+	latest *Shape  // that was chosen for
+	streak int     // choices for it in a row, up to the making of the tree
 }
 
 // tally counts replicas by class, and where it is looked at node by node, by node.
@@ -151,12 +152,18 @@ func (c *Cluster) ready() *index {
 	}
 	x := &index{views: map[string]*view{}, domains: map[string]*partition{}, tallies: map[string]*tally{}}
 	c.index = x
-	byKey := map[string]*class{}
+	byKey, sizes := map[string]*class{}, map[amounts]*size{}
 	for n := range c.each() {
 		key := n.classKey(c.keys)
 		cl := byKey[key]
 		if cl == nil {
-			cl = &class{id: int32(len(x.classes)), sample: n, more: c.policy.resources[disk]+c.policy.resources[network] > 0} //nolint:gosec // bounded by memory
+			if sizes[n.alloc] == nil {
+				sizes[n.alloc] = newSize(&c.policy, n.alloc)
+			}
+			cl = &class{
+				id: int32(len(x.classes)), sample: n, size: sizes[n.alloc], //nolint:gosec // bounded by memory
+				more: c.policy.resources[disk]+c.policy.resources[network] > 0,
+			}
 			byKey[key] = cl
 			x.classes = append(x.classes, cl)
 		}
@@ -165,6 +172,7 @@ func (c *Cluster) ready() *index {
 	for _, cl := range x.classes {
 		cl.fill()
 	}
+	x.query.classes = x.classes
 	for _, s := range c.services {
 		s.feeds, s.felt = nil, nil
 	}
@@ -210,12 +218,25 @@ func (c *Cluster) follow(n *node, s *Shape, by int) {
 		return
 	}
 	s.count(n, by)
-	if h := &c.index.hot; h.shape != nil {
-		h.changed(n)
-		n.class.postpone(n.member)
+	x := c.index
+	if x.hot.shape == nil {
+		n.class.changed(n)
 		return
 	}
-	n.class.changed(n.member)
+	x.hot.changed(n)
+	if !n.late {
+		n.late = true
+		x.late = append(x.late, n)
+	}
+}
+
+// catchUp lets the classes follow what changed while the tree chose.
+func (x *index) catchUp() {
+	for _, n := range x.late {
+		n.late = false
+		n.class.changed(n)
+	}
+	x.late = x.late[:0]
 }
 
 func (s *Shape) count(n *node, by int) {

@@ -20,16 +20,19 @@ func ranked(score int64, index int32) rank {
 func (r rank) score() int64 { return int64(r >> 32) }
 func (r rank) index() int32 { return math.MaxInt32 - int32(r&math.MaxInt32) }
 
+// above is 1 where a is the higher one, else 0.
+func above(a, b rank) int { return int(uint64(b-a) >> 63) } //nolint:gosec // the sign
+
 // floor ranks below every node of the same score.
 func (r rank) floor() rank { return r &^ math.MaxInt32 }
 
-// later is a cell of which the bound is the best score so far. Only an earlier
-// node in it would be better. As such cells abound, those with the earliest nodes
-// are looked into first, and most of the others then need not be.
+// later is a cell that may hold a better member than the best so far: how such a
+// one may rank at most. Many of the bounds are equal to the best score, and then
+// only an earlier node is better; as most of those cells hold none, they are looked
+// into when all others are, the one with the earliest node first.
 type later struct {
-	cell  *cell
-	bound *bound // of its class
-	most  rank
+	most rank
+	cell int64 // class, row and place among the cells of the row, of 32, 16 and 16 bits
 }
 
 // manyLater is how many cells are kept for later before they are looked into.
@@ -37,125 +40,176 @@ const manyLater = 64
 
 // settle looks into the cells that were kept for later, after all searches.
 func (q *query) settle(b *rank) {
-	q.lookInto(b)
-	q.bounds = q.bounds[:0]
+	for q.highest(*b) > *b {
+		q.lookInto(b)
+	}
 }
 
-func (q *query) lookInto(b *rank) {
-	for len(q.later) > 0 {
-		most := nothing
-		for i := range q.later {
-			most = max(most, q.later[i].most)
-		}
-		if most <= *b {
-			break
-		}
-		top, last := 0, len(q.later)-1
-		for q.later[top].most != most {
-			top++
-		}
-		l := q.later[top]
-		q.later[top] = q.later[last]
-		q.later = q.later[:last]
-		q.searchCell(l.bound, l.cell, l.most.score(), b)
+// raise looks into the cells that may hold a member of a higher score.
+func (q *query) raise(b *rank) {
+	for q.highest(*b).score() > b.score() {
+		q.lookInto(b)
 	}
-	q.later = q.later[:0]
+}
+
+// highest drops the cells that were kept but cannot hold a better member any
+// more, puts the one that may have the best last, and returns how that ranks.
+func (q *query) highest(b rank) rank {
+	most, at, left := nothing, 0, 0
+	for _, l := range q.later {
+		q.later[left] = l
+		if l.most > most {
+			most, at = l.most, left
+		}
+		left += above(l.most, b)
+	}
+	if q.later = q.later[:left]; left == 0 {
+		return nothing
+	}
+	q.later[at], q.later[left-1] = q.later[left-1], q.later[at]
+	return most
+}
+
+// lookInto looks into the last of the cells that were kept.
+func (q *query) lookInto(b *rank) {
+	last := len(q.later) - 1
+	l := q.later[last]
+	q.later = q.later[:last]
+	cl := q.classes[l.cell>>32]
+	q.searchCell(cl, cl.rows[l.cell>>16&0xffff].leaders[l.cell&0xffff], l.most.score(), b)
 }
 
 // search finds the best feasible member of the class, if it is better than b, but
-// for the cells that it leaves to [query.settle]. It looks into cells only while
-// their bound says that a better one may be there.
+// for the cells that it leaves to [query.settle]. It goes through the rows only
+// while their bound says that a better one may be there.
 func (q *query) search(cl *class, b *rank) {
-	cl.catchUp()
 	if cl.rows == nil {
-		for i := range cl.members {
-			q.try(&cl.members[i], b)
+		for _, n := range cl.members {
+			q.try(n, b)
 		}
 		return
 	}
-	bound := q.bound(cl)
+	bound := q.bound(cl.size)
 	up := q.policy.weights[scoreMost] <= q.policy.weights[scoreLeast]
 	row, step := 0, 1
 	if !up {
 		row, step = len(cl.rows)-1, -1
 	}
 	for row = nearest(cl.rowsUsed[:], row, up); row >= 0; row = nearest(cl.rowsUsed[:], row+step, up) {
-		if !q.searchRow(bound, row, b) {
+		switch most := q.searchRow(bound, cl, row, *b); {
+		case most < 0:
 			return
-		}
-	}
-}
-
-// bound makes the bound of the class.
-func (q *query) bound(cl *class) *bound {
-	if len(q.bounds) == cap(q.bounds) {
-		q.bounds = slices.Grow(q.bounds, len(q.bounds)+8)
-	}
-	q.bounds = q.bounds[:len(q.bounds)+1]
-	b := &q.bounds[len(q.bounds)-1]
-	b.prepare(q, cl)
-	return b
-}
-
-// searchRow looks into the cells of a row, those first in which the balance can
-// gain most. It returns false when no later row can have a better member.
-func (q *query) searchRow(bound *bound, row int, b *rank) bool {
-	weight := q.policy.weights[scoreBalanced]
-	low, high := bound.open(int64(row))
-	cells := within(bound.class.rows[row], low, high)
-	if len(cells) == 0 {
-		return true
-	}
-	fit := int64(math.MaxInt32) // more than any score
-	if bound.ordered {
-		if fit = bound.row(int64(row)); fit+weight*bound.gain < b.score() {
-			return false
-		}
-	}
-	i, step := 0, 1
-	if bound.apart < 0 {
-		i, step = len(cells)-1, -1
-	}
-	for ; i >= 0 && i < len(cells); i += step {
-		c := &cells[i]
-		gain := bound.falling(int64(c.ahead))
-		if fit+weight*gain < b.score() {
-			return true
-		}
-		most := bound.cell(int64(row), c, fit, gain)
-		switch r := ranked(most, c.first); {
-		case r <= *b:
 		case most > b.score():
-			q.searchCell(bound, c, most, b)
-		default:
-			q.keep(bound, c, r, b)
+			q.raise(b)
+		case len(q.later) > manyLater:
+			q.settle(b)
 		}
 	}
-	return true
 }
 
-// keep leaves a cell for later.
-func (q *query) keep(bound *bound, c *cell, most rank, b *rank) {
-	if len(q.later) == manyLater {
-		q.lookInto(b)
+// bound is that of the size for the choice in hand.
+func (q *query) bound(z *size) *bound {
+	if z.made != q.count {
+		z.bound.prepare(q, z)
+		z.made = q.count
 	}
-	q.later = append(q.later, later{c, bound, most})
+	return &z.bound
+}
+
+// searchRow keeps the cells of a row that may have a better member than b. It
+// returns the most that one may score, or -1 when no later row can have one.
+func (q *query) searchRow(bound *bound, cl *class, row int, b rank) int64 {
+	fit := int64(math.MaxInt32) // more than any score
+	low, high := bound.open(int64(row))
+	if bound.ordered {
+		fit = bound.row(int64(row))
+		lacks := b.score() - fit // what the balance must score
+		if lacks > bound.even*bound.gain {
+			return -1
+		}
+		if bound.even > 1 {
+			lacks = (lacks + bound.even - 1) / bound.even
+		}
+		if bound.even > 0 {
+			first, last := bound.reach(lacks)
+			low, high = max(low, first), min(high, last)
+		}
+	}
+	from, to := cl.rows[row].between(low, high)
+	if from >= to {
+		return 0
+	}
+	return q.keep(bound, cl, row, from, to, fit, b)
+}
+
+// keep keeps those of the cells that may have a better member, and returns the
+// most that one may score.
+func (q *query) keep(bound *bound, cl *class, row, from, to int, fit int64, b rank) int64 {
+	q.later = slices.Grow(q.later, to-from)
+	all, cells := q.later[len(q.later):len(q.later)+to-from], cl.rows[row].cells[from:to]
+	where := later{cell: int64(cl.id)<<32 + int64(row)<<16 + int64(from)}
+	if bound.tight {
+		kept, highest := bound.sift(cells, all, where, b)
+		q.later = q.later[:len(q.later)+kept]
+		return highest
+	}
+	highest := int64(0)
+	for i := range cells {
+		most := bound.cell(int64(row), &cells[i], fit)
+		if where.most = ranked(most, cells[i].first); where.most > b {
+			q.later = append(q.later, where)
+			highest = max(highest, most)
+		}
+		where.cell++
+	}
+	return highest
+}
+
+// sift bounds cells by the least that is used in each, which is tighter than
+// [bound.cell]. It puts into out those that may have a better member than b, and
+// returns how many they are and the most that one may score. Choices spend most of
+// their time here: it has no calls, and no branches that depend on a cell.
+func (b *bound) sift(cells []cell, out []later, where later, best rank) (kept int, highest int64) {
+	short, memoryShort, weight, memoryWeight := b.short[cpu], b.short[memory], b.weight[cpu], b.weight[memory]
+	sum, least, even, apart := b.sum, b.least, b.even, b.apart
+	for i := range cells {
+		c := &cells[i]
+		left, memoryLeft := short-int64(c.least[cpu]), memoryShort-int64(c.least[memory])
+		fit := weight*(left>>grainBits) + memoryWeight*(memoryLeft>>grainBits)
+		if sum == 2 { // the usual one
+			fit >>= 1
+		} else {
+			fit /= sum
+		}
+		// As in [bound.balance].
+		low := int64(c.place-evenPlace) * stepsACell
+		lost, gone := up(max(-low, low+stepsACell)), up(max(low+apart-1, -low-stepsACell-apart-1, 0))
+		most := least*fit + even*balanceGain(lost-gone, 0)
+		most |= (left | memoryLeft) >> 63 // below zero where no leader has room
+		where.most = ranked(most, c.first)
+		out[kept] = where
+		kept += above(where.most, best)
+		highest = max(highest, most)
+		where.cell++
+	}
+	return kept, highest
 }
 
 // searchCell looks at the leaders in a cell in their order.
-func (q *query) searchCell(bound *bound, in *cell, most int64, b *rank) {
-	for i := range in.leaders {
-		l := &in.leaders[i]
+func (q *query) searchCell(cl *class, leaders []leader, most int64, b *rank) {
+	bound := q.bound(cl.size)
+	for i := range leaders {
+		l := &leaders[i]
 		if ranked(most, l.index) <= *b {
 			return
 		}
-		score, ok := bound.rate(l)
+		score := bound.rate(cl, l)
 		switch {
-		case !ok || ranked(score, l.index) <= *b: // nor does the rest of its group
+		case ranked(score, l.index) <= *b: // nor does the rest of its group
 		case bound.plain:
 			*b = ranked(score, l.index)
 		default:
-			q.searchGroup(bound.class, l.member, score, b)
+			q.searchGroup(cl, l.member, score, b)
 		}
 	}
 }
@@ -163,12 +217,12 @@ func (q *query) searchCell(bound *bound, in *cell, most int64, b *rank) {
 // searchGroup takes the first member of a group that is feasible. All of them score the same.
 func (q *query) searchGroup(cl *class, i int32, score int64, b *rank) {
 	for g := cl.members[i].group; i >= 0; i = g.after(i) {
-		m := &cl.members[i]
-		r := ranked(score, m.index)
+		n := cl.members[i]
+		r := ranked(score, n.index)
 		if r <= *b {
 			return
 		}
-		if q.fits(m.node) {
+		if q.fits(n) {
 			*b = r
 			return
 		}

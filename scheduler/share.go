@@ -28,13 +28,17 @@ func shareOf(used, alloc int64) share {
 	return share(quo)                                        //nolint:gosec // below 100 percent
 }
 
-// without is the capacity less the need; below zero where it is not enough.
-func without(need, alloc int64) share {
-	if need > alloc {
-		return -1
-	}
-	return 100*aPercent - shareOf(need, alloc)
-}
+// grain is a share in units of 2^-24 percent, rounded down: short, for what need
+// not be exact.
+type grain int32
+
+// grainBits and shortBits are what parts a grain from a percent and from a share.
+const (
+	grainBits = 24
+	shortBits = percentBits - grainBits
+)
+
+func (s share) grain() grain { return grain(s >> shortBits) } //nolint:gosec // at most 100 percent, below 2^31
 
 // whole is the whole percent of a share that is not negative.
 func (s share) whole() int64 { return int64(s >> percentBits) }
