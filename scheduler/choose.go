@@ -16,6 +16,7 @@ type query struct {
 	candidates []candidate
 
 	classes []*class // by id
+	freed   *node    // that a replica left since the latest choice
 	count   uint64   // of the choices, to tell whose bound a size has
 	later   []later
 }
@@ -66,18 +67,37 @@ func (c *Cluster) at(found rank) *node {
 
 // first chooses among classes that score the same but for the use of their nodes.
 // It first looks only for what scores at least as much as the latest choice for
-// a shape of that size, which is nearly always there, and passes over the rest.
+// a shape of that size, which is nearly always there, and passes over the rest;
+// or, when a replica has just left a node, for what is better than that node.
 func (q *query) first(v *view) rank {
 	if len(v.classes) == 0 {
 		return nothing
 	}
-	guess := v.guess(q.shape)
-	b := *guess
-	if q.over(v, &b); b == *guess && b > nothing {
+	guess, b := v.guess(q.shape), q.left(v)
+	if b == nothing {
+		b = *guess
+	}
+	if q.over(v, &b); b == *guess && b > nothing { // a guess is not the rank of a node
 		b = nothing
 		q.over(v, &b)
 	}
 	*guess = max(b-1<<32, nothing).floor()
+	return b
+}
+
+// left is how the node ranks that a replica left latest, for the first choice
+// after that: on a full cluster hardly another has room. It ranks as nothing where
+// it does not take the shape.
+func (q *query) left(v *view) rank {
+	n, b := q.freed, nothing
+	if q.freed = nil; n == nil {
+		return nothing
+	}
+	for _, cl := range v.classes {
+		if cl.class == n.class && q.admits(cl.class) {
+			q.try(n, &b)
+		}
+	}
 	return b
 }
 

@@ -271,6 +271,9 @@ func (c *Cluster) Release(p Placement) bool {
 		return false
 	}
 	r := &c.records[slot]
+	if c.index != nil {
+		c.index.query.freed = c.nodes[r.node]
+	}
 	c.unlink(slot)
 	*r = record{node: -1, generation: r.generation}
 	c.free = append(c.free, slot)
