@@ -10,7 +10,7 @@ import (
 // capacity, with the same taints, state, platform and values of all labels that
 // a template mentions.
 //
-// Members of which exactly as much is used form a group, and stand in the index
+// Members of which exactly as much is used may form a group, and stand in the index
 // as their leader, the first of them. The leaders are sorted into cells: into
 // rows by how much of their cpu and memory is used on the whole, and within a row
 // by how far the cpu is ahead of the memory. For the one the scores favour a low
@@ -46,6 +46,9 @@ const (
 
 // smallClass is the size up to which looking at every member is as fast.
 const smallClass = 24
+
+// crowded is how many leaders make a cell in which groups save more than they cost.
+const crowded = 12
 
 // group is two or more members with the same use.
 type group struct {
@@ -135,7 +138,8 @@ func (cl *class) alike(n *node, l *leader) bool {
 	return !cl.more || o.scored[disk] == n.scored[disk] && o.scored[network] == n.scored[network]
 }
 
-// enter joins the member to the group of its use, or makes it a leader.
+// enter makes the member a leader, or in a crowded cell joins it to the group of
+// its use.
 func (cl *class) enter(n *node) {
 	at, place := spot(n.use)
 	r := &cl.rows[at]
@@ -143,23 +147,17 @@ func (cl *class) enter(n *node) {
 	if !r.has(place) {
 		cl.open(at, place, i)
 	}
-	to, all := 0, r.leaders[i]
-	for j := range all {
-		l := &all[j]
-		if cl.alike(n, l) {
-			cl.join(l.member, n)
-			if n.member < l.member {
-				r.leaders[i] = slices.Delete(all, j, j+1)
-				r.insert(i, to, n)
+	n.group = nil
+	if all := r.leaders[i]; len(all) >= crowded {
+		if j := slices.IndexFunc(all, func(l leader) bool { return cl.alike(n, &l) }); j >= 0 {
+			cl.join(all[j].member, n)
+			if all[j].member < n.member {
+				return
 			}
-			return
-		}
-		if l.member < n.member {
-			to = j + 1
+			r.leaders[i] = slices.Delete(all, j, j+1)
 		}
 	}
-	n.group = nil
-	r.insert(i, to, n)
+	r.insert(i, find(r.leaders[i], n.member), n)
 }
 
 // join makes the member one of the leader's group.
