@@ -64,10 +64,7 @@ func (p *planner) direct(d *draft, emptied []int32) (done *draft, refused int32)
 
 // listed is what is placed on the node, in the order in which it moves.
 func (d *draft) listed(n *node) []int32 {
-	var all []int32
-	for _, slot := range n.slots {
-		all = append(all, slot)
-	}
+	all := slices.Clone(n.slots)
 	slices.SortFunc(all, d.compare)
 	return all
 }
