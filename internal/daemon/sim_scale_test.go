@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -691,19 +692,18 @@ func TestAWakeWaitsForNothing(t *testing.T) {
 		if got := s.list(); got != "shop-web-1=paused" || b.leads("web") != 0 {
 			t.Fatalf("asleep: %s, %d take connections", got, b.leads("web"))
 		}
-		begun := make(chan struct{})
-		var once sync.Once
+		var begun atomic.Bool
 		s.engine.Inject(fake.Fault{Times: 1, Delay: time.Second, Match: func(c fake.Call) bool {
-			if c.Op == "unpause" {
-				once.Do(func() { close(begun) })
-			}
+			begun.Store(begun.Load() || c.Op == "unpause")
 			return c.Op == "unpause"
 		}})
 		put := s.d.store.write
 		s.d.store.write = func(path string, data []byte) error {
-			select {
-			case <-begun:
-			case <-s.ctx.Done():
+			for tries := 0; !begun.Load() && tries < 1_000_000; tries++ {
+				goruntime.Gosched()
+			}
+			if !begun.Load() {
+				t.Error("the wake waits until it is stored")
 			}
 			return put(path, data)
 		}
