@@ -388,11 +388,17 @@ func (c *Cluster) freeSlot() int32 {
 	return int32(len(c.records) - 1) //nolint:gosec // bounded by memory
 }
 
+// usualSlots is how many placements a node can list at first: a line of memory.
+const usualSlots = 16
+
 // link joins a record to a node as the one that started last there.
 func (c *Cluster) link(slot int32, n *node) {
 	r := &c.records[slot]
 	c.order++
 	r.order, r.node = c.order, n.index
+	if n.slots == nil {
+		n.slots = make([]int32, 0, usualSlots)
+	}
 	n.slots = append(n.slots, slot)
 	n.add(r.shape, slot)
 	c.counted(n, r.shape, 1)
