@@ -198,3 +198,46 @@ func drawTemplate(t *rapid.T) Template {
 	}
 	return tmpl
 }
+
+// The first choice after a release knows how the node that was left ranks, if it
+// takes the shape; the next does not.
+func TestTheNodeThatWasLeftIsAskedOnce(t *testing.T) {
+	c, err := New(Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := c.AddNode(Node{Name: name, Capacity: Resources{CPU: 1000, Memory: 1 << 30}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small, err := c.Register(Template{Service: "small", Reservation: Resources{CPU: 500, Memory: 1 << 29}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := c.Register(Template{Service: "large", Reservation: Resources{CPU: 2000, Memory: 1 << 29}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var placed []Placement
+	for p, ok := c.Schedule(small, ""); ok; p, ok = c.Schedule(small, "") {
+		placed = append(placed, p)
+	}
+	q := &c.ready().query
+	ask := func(s *Shape) rank {
+		q.shape, q.alike, q.perNode = s, true, false
+		return q.left(c.index.view(s))
+	}
+	c.Release(placed[0])
+	if got := ask(large); got != nothing {
+		t.Errorf("the node that was left has no room for %+v, and ranks %d", large.need, got)
+	}
+	n := c.nodes[c.records[placed[1].slot-1].node]
+	c.Release(placed[1])
+	if got, want := ask(small), ranked(c.policy.score(n, &small.score), n.index); got != want {
+		t.Errorf("%s was left: it ranks %d, want %d", n.Name, got, want)
+	}
+	if got := ask(small); got != nothing {
+		t.Errorf("%s was asked before, and ranks %d once more", n.Name, got)
+	}
+}
