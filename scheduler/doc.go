@@ -13,8 +13,9 @@
 // A choice is the one that a look at all nodes would make, without that look. Nodes
 // that differ in nothing but in what is placed on them are a class; within it they
 // are sorted by how much they are used and by how evenly, so that few of them need
-// to be scored: the bounds say what the others can score at most. For a shape that
-// is placed many times in a row a tree of the scores takes the place of the search.
+// to be scored: the bounds say what the others can score at most. The first choice
+// after a release begins with the node that was left. For a shape that is placed
+// many times in a row a tree of the scores takes the place of the search.
 // Where a template asks for something that single nodes decide in a way that has no
 // index, all are looked at.
 //
