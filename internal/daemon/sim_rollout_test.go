@@ -664,7 +664,9 @@ func TestBalancedPortTaken(t *testing.T) {
 func TestPortIsSeized(t *testing.T) {
 	where := freePort(t)
 	carrying(t, 1, func(t *testing.T, s *sim, b *fakeBalancer, _ *watch) {
-		single := func(n int) *stack.Stack { return shop(svc("web", n, port(where))) }
+		single := func(n int) *stack.Stack {
+			return shop(svc("web", n, port(where), func(v *stack.Service) { v.Update = stack.DefaultUpdate() }))
+		}
 		s.settled(s.up(single(1)))
 		b.refuse("address already in use")
 		s.up(single(3))
