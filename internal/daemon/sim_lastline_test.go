@@ -20,8 +20,10 @@ func TestFailedRolloutQuotesTheLastLine(t *testing.T) {
 		edit  func(*stack.Update)
 		fault *fake.Fault
 		want  string
+		alone bool // there is one replica, so that its end is a failure by itself
 	}{
 		"it goes back":             {edit: rollsBack, want: "exited (3) after 0.4 s: " + said},
+		"the only one":             {edit: rollsBack, fault: &fake.Fault{Op: "logs", Hang: true}, want: "exited (3) after 0.4 s", alone: true},
 		"it pauses":                {edit: func(*stack.Update) {}, want: "exited (3) after 0.4 s: " + said},
 		"the engine hangs":         {edit: rollsBack, fault: &fake.Fault{Op: "logs", Hang: true}, want: "exited (3) after 0.4 s"},
 		"the engine does not know": {edit: rollsBack, fault: &fake.Fault{Op: "logs", Kind: runtime.KindNotFound}, want: "exited (3) after 0.4 s"},
@@ -29,16 +31,27 @@ func TestFailedRolloutQuotesTheLastLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 				s.engine.AddImage("app:2", fake.Image{})
-				s.settled(s.up(shop(svc("web", 3, rolls("1", c.edit)))))
+				replicas := 3
+				if c.alone {
+					replicas = 1
+				}
+				s.settled(s.up(shop(svc("web", replicas, rolls("1", c.edit)))))
 				s.engine.Script("app:2", bad)
 				if c.fault != nil {
 					s.engine.Inject(*c.fault)
 				}
-				turn := s.up(shop(svc("web", 3, rolls("2", c.edit), image("app:2"))))
+				turn := s.up(shop(svc("web", replicas, rolls("2", c.edit), image("app:2"))))
 				begun := time.Now()
-				failed := strings.Join(s.settle(turn), "; ")
+				all, err := s.await(turn, "ready", time.Minute)
+				if err != nil {
+					t.Fatal(err)
+				}
+				failed := strings.Join(all, "; ")
 				if took := time.Since(begun); took > 5*time.Second {
 					t.Errorf("it took %s to fail", took)
+				}
+				if !strings.Contains(failed, "paused") && !strings.Contains(failed, "rolled back") {
+					t.Errorf("up ended before anything followed: %s", failed)
 				}
 				pass(time.Second)
 				r := s.rolloutOf("web")

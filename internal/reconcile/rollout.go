@@ -342,6 +342,10 @@ func (v *view) quote(svc *stack.Service, p *SlotProgress) {
 	line, known := v.o.LastLines[p.Unquoted]
 	if !known && v.any(svc, func(_ *stack.Service, c *member) bool { return c.ID == p.Unquoted }) {
 		v.plan.Culprits = append(v.plan.Culprits, p.Unquoted)
+		v.hold(Hold{ // what the failure leads to is still to come
+			Kind: HoldWaiting, Key: Key("rollout/" + svc.Name), Service: svc.Name, Name: svc.Name,
+			Reason: "waits for the last output of " + p.Failed,
+		})
 		return
 	}
 	p.Failed, p.Unquoted = quoted(p.Failed, line), ""
