@@ -71,11 +71,11 @@ func (b *bench) rollout(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	b.compare(fmt.Sprintf("rolling update, %d replicas, %d at a time", rolled, abreast), floor, berth, 1.25)
+	b.figure("  failed requests", fmt.Sprintf("%d of %d", failed, asked), "0")
 	if _, err := b.berth(ctx, dir, "down", "-t", "0"); err != nil {
 		return err
 	}
-	b.compare(fmt.Sprintf("rolling update, %d replicas, %d at a time", rolled, abreast), floor, berth, 1.25)
-	b.figure("  failed requests", fmt.Sprintf("%d of %d", failed, asked), "0")
 	return errors.Join(b.recreate(ctx), b.swarm(ctx))
 }
 
