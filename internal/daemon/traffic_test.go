@@ -196,6 +196,7 @@ func TestTrafficNamesTheContainers(t *testing.T) {
 	simulate(t, fake.Options{}, func(t *testing.T, s *sim) {
 		s.settled(s.up(shop(svc("web", 2))))
 		id := s.get("shop-web-2").ID
+		s.end() // nobody else looks at the balancer
 		s.d.balancing.b = fakePools{balance.PoolStatus{
 			Pool: balance.Key{Stack: "shop", Service: "web"}, Policy: balance.RoundRobin, Open: 3, Retries: 1,
 			Refused:  map[balance.RefusedReason]uint64{balance.RefusedHoldTime: 4},
