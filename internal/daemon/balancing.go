@@ -140,10 +140,6 @@ func (b *balancing) listen(ctx context.Context, name string, want []balance.Fron
 	}
 }
 
-// portRelease is how long the engine may take to let go of the ports of a
-// container that has ended.
-const portRelease = 5 * time.Second
-
 // seize has the balancer take a service's ports the moment that a step makes them
 // free, where they are held by the container whose run the step ends. The returned
 // function is to be called at the step's end.
@@ -162,7 +158,7 @@ func (l *loop) seize(ctx context.Context, s reconcile.Step) (ended func()) {
 			l.wakeUp()
 		}
 	})
-	return func() { time.AfterFunc(portRelease, stop) }
+	return func() { time.AfterFunc(reconcile.PortRelease, stop) }
 }
 
 // holds reports whether the balancer listens for a stack at a host port, and, if

@@ -132,12 +132,16 @@ func (d *Daemon) concern(acc api.Accepted, services []string, alone bool) {
 	if l == nil || len(services) == 0 {
 		return
 	}
+	wish := l.desired()
+	if wish == nil {
+		return
+	}
 	about := scope{}
 	for _, name := range services {
 		about[name] = true
 	}
 	if !alone {
-		about = withDependencies(l.desired().Stack, about)
+		about = withDependencies(wish.Stack, about)
 	}
 	l.feed.concern(acc.Turn, about)
 }

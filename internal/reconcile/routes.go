@@ -252,13 +252,13 @@ func (v *view) tellUnbound(svc *stack.Service) {
 	v.hold(h)
 }
 
-// portRelease is how long the engine may take to let go of the ports of a
+// PortRelease is how long the engine may take to let go of the ports of a
 // container that has ended.
-const portRelease = 5 * time.Second
+const PortRelease = 5 * time.Second
 
 // stillHolds reports whether the engine may still listen for a container.
 func (v *view) stillHolds(c *member) bool {
-	return c.State.Alive() || v.now.Before(c.Finished.Add(portRelease))
+	return c.State.Alive() || v.now.Before(c.Finished.Add(PortRelease))
 }
 
 // takesNew reports whether a container takes new connections.
