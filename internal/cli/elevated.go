@@ -67,7 +67,7 @@ func elevatedVolumes(st *stack.Stack, s *runtime.Spec) []string {
 	var asks []string
 	for _, m := range s.Mounts {
 		for i := range st.Volumes {
-			if v := &st.Volumes[i].Spec; m.Type == runtime.MountVolume && m.Source == v.Name && v.DriverOpts["device"] != "" && sensitive(v.DriverOpts["device"]) {
+			if v := &st.Volumes[i].Spec; m.Type == runtime.MountVolume && m.Source == v.Name && sensitive(v.DriverOpts["device"]) {
 				asks = append(asks, fmt.Sprintf("mount: %s, by the volume %s", v.DriverOpts["device"], st.Volumes[i].Key))
 			}
 		}

@@ -331,6 +331,9 @@ func (l *loading) bind(model map[string]any, options *loader.Options) (*types.Pr
 // resolveFiles reads env_file and label_file into environment and labels, unless
 // only names are asked for.
 func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
+	if !l.opts.NoResolveEnv {
+		l.resolveHooks(project)
+	}
 	if l.opts.NamesOnly {
 		return project, nil
 	}
@@ -347,9 +350,6 @@ func (l *loading) resolveFiles(project *types.Project) (*types.Project, error) {
 		}
 	}
 	var err error
-	if !l.opts.NoResolveEnv {
-		l.resolveHooks(project)
-	}
 	if envs && !l.opts.NoResolveEnv {
 		if project, err = project.WithServicesEnvironmentResolved(false); err != nil {
 			return nil, l.locate(hideContent(err))

@@ -32,11 +32,11 @@ func project(t testing.TB, files map[string]string) string {
 func TestLoadNamesOnly(t *testing.T) {
 	dir := project(t, map[string]string{"compose.yaml": `
 services:
-  web: {image: x, env_file: gone.env, label_file: gone, secrets: [variable, file, {source: file, target: own, mode: 0400}], configs: [conf]}
+  web: {image: x, env_file: gone.env, label_file: gone, secrets: [variable, file, {source: file, target: own, mode: 0400}], configs: [conf], pre_stop: [{command: [bye], environment: {WHY: }}]}
 secrets: {variable: {environment: GONE}, file: {file: gone.txt}}
 configs: {conf: {file: gone.conf}}
 `})
-	opts := stack.LoadOptions{WorkingDir: dir}
+	opts := stack.LoadOptions{WorkingDir: dir, Environ: []string{"WHY=tired"}}
 	if _, err := stack.Load(t.Context(), opts); err == nil {
 		t.Fatal("loaded without the files")
 	}
@@ -45,8 +45,12 @@ configs: {conf: {file: gone.conf}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Stack.Name != "shop" || got.Stack.Service("web") == nil {
-		t.Errorf("loaded %+v", got.Stack)
+	web := got.Stack.Service("web")
+	if got.Stack.Name != "shop" || web == nil {
+		t.Fatalf("loaded %+v", got.Stack)
+	}
+	if hooks := web.PreStop; len(hooks) != 1 || !slices.Equal(hooks[0].Env, []string{"WHY=tired"}) { // a down runs them
+		t.Errorf("the hooks are %+v", hooks)
 	}
 }
 
