@@ -64,7 +64,8 @@ func (v *view) isBalanced(svc *stack.Service) bool {
 	case svc.Publish == stack.PublishBalanced || svc.MayBalance():
 		return true
 	default:
-		return svc.FixedPort() && (v.d.Replicas(svc) > 1 || svc.Mode == stack.Replicated && v.wasBalanced(svc))
+		// Nobody stops listening because it is scaled below what the file says, to none too.
+		return svc.FixedPort() && (max(v.d.Replicas(svc), svc.Replicas) > 1 || svc.Mode == stack.Replicated && v.wasBalanced(svc))
 	}
 }
 

@@ -79,3 +79,36 @@ func TestWhoIsWokenTakesConnections(t *testing.T) {
 		})
 	}
 }
+
+// A service of several replicas that is scaled down by hand, to none too, is still
+// listened for, and so is one that has been scaled up as long as it has a container.
+func TestScalingStopsNoListening(t *testing.T) {
+	balanced := func(c *runtime.Container) { c.Labels[runtime.LabelPublish] = runtime.PublishBalanced }
+	for _, c := range []struct {
+		name             string
+		declared, scaled int
+		has              bool // a container whose port the balancer holds
+		want             bool
+	}{
+		{"to none of three", 3, 0, false, true},
+		{"to one of three", 3, 1, false, true},
+		{"to three of one", 1, 3, false, true},
+		{"back to one", 1, 1, true, true},
+		{"never more than one", 1, 1, false, false},
+		{"to none of one", 1, 0, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := svc("web", c.declared)
+			s.Spec.Ports = []runtime.Port{{Target: 80, Published: "8080", Protocol: "tcp"}}
+			f := shop(s)
+			if c.has {
+				f.has("web", 1, runtime.Running, balanced)
+			}
+			f.d.Services["web"] = ServiceState{Want: WantRunning, Scale: &c.scaled}
+			p := f.plan()
+			if _, listens := p.Routes["web"]; listens != c.want {
+				t.Errorf("listened for: %t, want %t; plan:\n%s", listens, c.want, p)
+			}
+		})
+	}
+}
